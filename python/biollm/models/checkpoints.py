@@ -1,0 +1,265 @@
+"""Checkpoints in Hugging Face layout: safetensors in, safetensors out, never a pickle.
+
+A folder holds `config.json`, `generation_config.json`, `model.safetensors` (or shards with an index, when loading),
+`tokenizer.json` and `tokenizer_config.json`. Before a tensor is read, every name, shape and dtype in the files'
+headers is compared with what the configuration says the model has; what does not match is named.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from biollm.atomic import atomic_path, write_json
+from biollm.errors import ConfigError, FileError, FormatError
+from biollm.models.config import ModelConfig, special_ids
+from biollm.models.llama import Llama, Rotary
+
+MAX_JSON_BYTES: Final = 64 << 20
+
+_DTYPES: Final[Mapping[str, torch.dtype]] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+
+
+def read_config(folder: str | Path) -> ModelConfig:
+    """The configuration of a checkpoint folder; end-of-text and other special ids as `generation_config.json` has them
+    (chat models list more of them there than in `config.json`).
+
+    Raises `FileError` (no `config.json`), `FormatError` (not JSON), `ConfigError` (a model or option we lack).
+    """
+    folder = Path(folder)
+    config = ModelConfig.from_hf(_read_json(folder / "config.json"))
+    generation_path = folder / "generation_config.json"
+    if not generation_path.exists():
+        return config
+    generation = _read_json(generation_path)
+    return replace(config, **special_ids(generation, config.vocab_size))
+
+
+def load_checkpoint(
+    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> Llama:
+    """Load a Llama, Yi, Mistral, Qwen2 or Qwen3 folder as a `Llama` in training mode.
+
+    device: where the weights go. dtype: their type; None keeps the file's (that of its embedding table).
+
+    Raises `FileError` (a file is missing or cannot be read), `FormatError` naming file and tensor (a broken file; a
+    tensor missing, unexpected, or of another shape or type), `ConfigError` naming an option we lack.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    with torch.device("meta"):
+        model = Llama(config)
+    homes = _find_tensors(folder)
+    _check_tensors(folder, homes, model, config)
+    if dtype is None:
+        embedding = "model.embed_tokens.weight"
+        dtype = _DTYPES[_stored_types(homes[embedding])[embedding][0]]
+
+    state: dict[str, Tensor] = {}
+    names = list(model.state_dict())
+    for path in dict.fromkeys(homes[name] for name in names):
+        with _open(path) as file:
+            for name in names:
+                if homes[name] == path:
+                    # copied, so that the weights do not hang on the mapped file
+                    state[name] = file.get_tensor(name).to(device=device, dtype=dtype, copy=True)
+    model.load_state_dict(state, assign=True)
+    with torch.device(device):
+        model.model.rotary = Rotary(config)
+    if dtype == torch.float64:
+        model.model.rotary.to(torch.float64)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return model
+
+
+def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Path | None = None) -> list[Path]:
+    """Write a folder that `AutoModelForCausalLM` and `load_checkpoint` read; every file is replaced atomically.
+
+    tokenizer_folder: where `tokenizer.json` and `tokenizer_config.json` (and `chat_template.jinja`, where there is
+    one) are copied from; None for a model without a tokenizer. The copied `tokenizer_config.json` always names
+    `eos_token` and `pad_token`: an absent eos is looked up by the model's `eos_id`, an absent pad is the eos.
+
+    Returns the files written. Raises `FileError`, and `ConfigError` where no end-of-text token can be named.
+    """
+    folder = Path(folder)
+    config = model.config
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _file_error(error, folder) from error
+    weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    written = [folder / "model.safetensors", folder / "generation_config.json", folder / "config.json"]
+    with atomic_path(written[0]) as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
+    ids = {
+        "bos_token_id": config.bos_id,
+        "eos_token_id": list(config.eos_ids) if isinstance(config.eos_id, tuple) else config.eos_id,
+        "pad_token_id": config.pad_id,
+    }
+    write_json(written[1], {key: value for key, value in ids.items() if value is not None})
+    if tokenizer_folder is not None:
+        written += _copy_tokenizer(folder, Path(tokenizer_folder), config)
+    dtype = str(model.model.embed_tokens.weight.dtype).removeprefix("torch.")
+    write_json(written[2], {**config.to_hf(), "torch_dtype": dtype})
+    return written
+
+
+def _copy_tokenizer(folder: Path, source: Path, config: ModelConfig) -> list[Path]:
+    tokenizer = _read_json(source / "tokenizer.json")
+    settings_path = source / "tokenizer_config.json"
+    settings = _read_json(settings_path) if settings_path.exists() else {}
+    if settings.get("eos_token") is None:
+        settings["eos_token"] = _token_of(tokenizer, config.eos_ids, source)
+    if settings.get("pad_token") is None:
+        settings["pad_token"] = settings["eos_token"]
+    written = [folder / "tokenizer.json", folder / "tokenizer_config.json"]
+    _copy(source / "tokenizer.json", written[0])
+    write_json(written[1], settings)
+    template = source / "chat_template.jinja"
+    if template.exists():
+        written.append(folder / template.name)
+        _copy(template, written[-1])
+    return written
+
+
+def _token_of(tokenizer: Mapping[str, Any], eos_ids: tuple[int, ...], source: Path) -> str:
+    """The text of the first end-of-text id among the added tokens of a `tokenizer.json`."""
+    for token in tokenizer.get("added_tokens") or ():
+        if eos_ids and token.get("id") == eos_ids[0]:
+            return str(token["content"])
+    raise ConfigError(
+        f"{source} names no eos_token, and the model's eos_id {eos_ids} is none of its special tokens",
+        field="eos_token",
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.resolve() == target.resolve():
+        return
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def _find_tensors(folder: Path) -> dict[str, Path]:
+    """Which file of the folder each tensor lies in."""
+    single = folder / "model.safetensors"
+    index_path = folder / "model.safetensors.index.json"
+    if single.exists():
+        return dict.fromkeys(_stored_types(single), single)
+    if not index_path.exists():
+        raise FileError(
+            f"no model.safetensors or model.safetensors.index.json in {folder} (weights in pickle files are not read)",
+            path=single,
+            errno=errno.ENOENT,
+        )
+    weight_map = _read_json(index_path).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise FormatError("weight_map is missing", path=index_path)
+    homes: dict[str, Path] = {}
+    for file_name in sorted({str(name) for name in weight_map.values()}):
+        if Path(file_name).name != file_name or not file_name.endswith(".safetensors"):
+            raise FormatError(f"weight_map names {file_name!r}, not a file of this folder", path=index_path)
+        homes.update(dict.fromkeys(_stored_types(folder / file_name), folder / file_name))
+    absent = sorted(set(weight_map) - set(homes))
+    if absent:
+        path = folder / str(weight_map[absent[0]])
+        raise FormatError(f"tensor {absent[0]!r} is not in {path.name}, where the index puts it", path=path)
+    return homes
+
+
+def _stored_types(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name → (dtype, shape) as the header of a safetensors file has them (the library bounds and checks the header)."""
+    with _open(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+
+
+def _check_tensors(folder: Path, homes: dict[str, Path], model: nn.Module, config: ModelConfig) -> None:
+    """Raise `FormatError` naming the first tensor that is missing, unexpected, or of another shape or type."""
+    stored: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for path in set(homes.values()):
+        stored.update(_stored_types(path))
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name, shape in expected.items():
+        if name not in stored:
+            raise FormatError(f"tensor {name!r} is missing", path=folder)
+        if stored[name][1] != shape:
+            raise FormatError(
+                f"tensor {name!r} has shape {list(stored[name][1])}, config.json says {list(shape)}", path=homes[name]
+            )
+        if stored[name][0] not in _DTYPES:
+            raise FormatError(
+                f"tensor {name!r} has type {stored[name][0]} (supported: {', '.join(_DTYPES)})", path=homes[name]
+            )
+    for name, path in homes.items():
+        if name in expected or name.endswith(".rotary_emb.inv_freq"):  # old files store the frequencies; they follow
+            continue  # from the configuration
+        if name == "lm_head.weight" and config.tie_embeddings:
+            _check_tied(homes)
+            continue
+        raise FormatError(f"tensor {name!r} is unexpected: a model of this config.json has none", path=path)
+
+
+def _check_tied(homes: dict[str, Path]) -> None:
+    """A tied model may store its output layer too, but only as the same numbers."""
+    head, embedding = "lm_head.weight", "model.embed_tokens.weight"
+    with _open(homes[head]) as head_file, _open(homes[embedding]) as embedding_file:
+        if not torch.equal(head_file.get_tensor(head), embedding_file.get_tensor(embedding)):
+            raise FormatError(
+                "tensor 'lm_head.weight' differs from the embedding, but config.json says tie_word_embeddings",
+                path=homes[head],
+            )
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """`safe_open` with our errors."""
+    try:
+        os.stat(path)  # safe_open's own error for a missing file has no errno
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except SafetensorError as error:
+        raise FormatError(f"not a valid safetensors file: {error}", path=path) from error
+    except FileError:
+        raise
+    except OSError as error:
+        raise _file_error(error, path) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+    except OSError as error:
+        raise _file_error(error, path) from error
+    if len(data) > MAX_JSON_BYTES:
+        raise FormatError(f"over {MAX_JSON_BYTES} bytes", path=path)
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"not valid JSON: {error}", path=path) from error
+    if not isinstance(value, dict):
+        raise FormatError("not a JSON object", path=path)
+    return value
+
+
+def _file_error(error: OSError, path: Path) -> FileError:
+    return FileError(f"{error.strerror or error}: {path}", path=path, errno=error.errno)
