@@ -22,10 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from biollm.atomic import atomic_path, write_json
+from biollm.atomic import atomic_path, make_folder, write_json
 from biollm.errors import ConfigError, FileError, FormatError
 from biollm.models.config import ModelConfig, special_ids
 from biollm.models.llama import Llama, Rotary
+
+__all__ = ["load_checkpoint", "read_config", "save_checkpoint"]
 
 MAX_JSON_BYTES: Final = 64 << 20
 
@@ -38,8 +40,10 @@ _DTYPES: Final[Mapping[str, torch.dtype]] = {
 
 
 def read_config(folder: str | Path) -> ModelConfig:
-    """The configuration of a checkpoint folder; end-of-text and other special ids as `generation_config.json` has them
-    (chat models list more of them there than in `config.json`).
+    """The configuration of a checkpoint folder.
+
+    End-of-text and other special ids are as `generation_config.json` has them, where there is one: chat models list
+    more of them there than in `config.json`.
 
     Raises `FileError` (no `config.json`), `FormatError` (not JSON), `ConfigError` (a model or option we lack).
     """
@@ -99,12 +103,8 @@ def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Pa
 
     Returns the files written. Raises `FileError`, and `ConfigError` where no end-of-text token can be named.
     """
-    folder = Path(folder)
+    folder = make_folder(folder)
     config = model.config
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _file_error(error, folder) from error
     weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     written = [folder / "model.safetensors", folder / "generation_config.json", folder / "config.json"]
     with atomic_path(written[0]) as temporary:
@@ -146,7 +146,8 @@ def _token_of(tokenizer: Mapping[str, Any], eos_ids: tuple[int, ...], source: Pa
         if eos_ids and token.get("id") == eos_ids[0]:
             return str(token["content"])
     raise ConfigError(
-        f"{source} names no eos_token, and the model's eos_id {eos_ids} is none of its special tokens",
+        f"no eos_token is named, and the model's eos_id {eos_ids} is none of the special tokens of tokenizer.json",
+        path=source / "tokenizer_config.json",
         field="eos_token",
     )
 
@@ -166,7 +167,7 @@ def _find_tensors(folder: Path) -> dict[str, Path]:
         return dict.fromkeys(_stored_types(single), single)
     if not index_path.exists():
         raise FileError(
-            f"no model.safetensors or model.safetensors.index.json in {folder} (weights in pickle files are not read)",
+            "there is neither this file nor model.safetensors.index.json (weights in pickle files are not read)",
             path=single,
             errno=errno.ENOENT,
         )
@@ -241,7 +242,7 @@ def _open(path: Path) -> Iterator[Any]:
     except FileError:
         raise
     except OSError as error:
-        raise _file_error(error, path) from error
+        raise FileError.from_os_error(error, path) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -249,7 +250,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             data = file.read(MAX_JSON_BYTES + 1)
     except OSError as error:
-        raise _file_error(error, path) from error
+        raise FileError.from_os_error(error, path) from error
     if len(data) > MAX_JSON_BYTES:
         raise FormatError(f"over {MAX_JSON_BYTES} bytes", path=path)
     try:
@@ -259,7 +260,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FormatError("not a JSON object", path=path)
     return value
-
-
-def _file_error(error: OSError, path: Path) -> FileError:
-    return FileError(f"{error.strerror or error}: {path}", path=path, errno=error.errno)

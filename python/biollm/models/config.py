@@ -14,9 +14,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from biollm.errors import ConfigError
+
+__all__ = ["ARCHITECTURES", "SIZES", "ModelConfig", "RopeScaling", "model_config", "special_ids"]
 
 # Bounds on what a config.json may ask for, checked before anything is built from it. The largest dense models
 # published so far (405B: dim 16,384, 126 layers, 128 heads) lie well inside.
@@ -119,7 +121,9 @@ class ModelConfig:
         _bounded("head_dim", self.head_dim, MAX_DIM)
         if self.head_size % 2:
             raise ConfigError(
-                f"head_dim must be even for rotary positions, not {self.head_dim}", field="head_dim", value=self.head_dim
+                f"head_dim must be even for rotary positions, not {self.head_dim}",
+                field="head_dim",
+                value=self.head_dim,
             )
         if self.n_heads % self.n_kv_heads:
             raise ConfigError(
@@ -346,7 +350,7 @@ def _refuse_sliding_window(options: Mapping[str, Any], model_type: str, max_seq_
 
 
 def _rope_from_hf(options: Mapping[str, Any], max_seq_len: int) -> tuple[float, RopeScaling | None]:
-    """theta and scaling from `rope_theta` + `rope_scaling` (transformers 4) or `rope_parameters` (5)."""
+    """Base and scaling from `rope_theta` + `rope_scaling` (transformers 4) or `rope_parameters` (5)."""
     rope = options.get("rope_scaling") or options.get("rope_parameters") or {}
     if not isinstance(rope, Mapping):
         raise ConfigError("option rope_scaling must be an object", field="rope_scaling", value=rope)
@@ -390,12 +394,12 @@ def _rope_scaling_to_hf(scaling: RopeScaling | None) -> dict[str, Any] | None:
     }
 
 
-def _is_int(value: object) -> bool:
+def _is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _bounded(field: str, value: object, largest: int) -> None:
-    if not _is_int(value) or not 1 <= value <= largest:  # type: ignore[operator]
+    if not _is_int(value) or not 1 <= value <= largest:
         raise ConfigError(f"{field} must be an integer from 1 to {largest}, not {value!r}", field=field, value=value)
 
 
@@ -456,10 +460,10 @@ def _size(
     )
 
 
+# fmt: off
 # Named sizes. The vocabulary comes from the shards; the parameters stand beside each for the vocabulary in brackets.
 SIZES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
-        # fmt: off
         #               dim  layers heads  kv    ffn context     theta   tied
         "tiny":  _size( 128,     4,    4,   2,   384,    512,    10000.0, True),   # 1.0M (2,048)
         "small": _size( 256,     4,    4,   2,   704,   1024,    10000.0, True),   # 4.0M (4,096)
@@ -470,9 +474,9 @@ SIZES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "1B":    _size(2048,    16,   32,   8,  8192,   8192,   500000.0, True),   # 1.2B (128,256): Llama 3.2 1B
         "3B":    _size(3072,    28,   24,   8,  8192,   8192,   500000.0, True),   # 3.2B (128,256): Llama 3.2 3B
         "8B":    _size(4096,    32,   32,   8, 14336,   8192,   500000.0, False),  # 8.0B (128,256): Llama 3 8B
-        # fmt: on
     }
 )
+# fmt: on
 
 
 def model_config(size: str, vocab_size: int, **overrides: Any) -> ModelConfig:
@@ -486,6 +490,3 @@ def model_config(size: str, vocab_size: int, **overrides: Any) -> ModelConfig:
     if unknown:
         raise ConfigError(f"unknown model option {unknown[0]!r}", field=unknown[0], value=overrides[unknown[0]])
     return ModelConfig(**{"vocab_size": vocab_size, **SIZES[size], **overrides})
-
-
-__all__ = ["ARCHITECTURES", "SIZES", "ModelConfig", "RopeScaling", "model_config"]

@@ -16,10 +16,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from biollm.models.config import ModelConfig, RopeScaling
+
+__all__ = ["Cache", "Decoder", "Llama", "RMSNorm", "Rotary", "document_mask"]
 
 
 class Cache(Protocol):
@@ -29,7 +31,7 @@ class Cache(Protocol):
         """Which of the keys `update` returns each query sees: bool (batch, 1, seq, keys), or None for plain causal."""
 
     def update(self, layer: int, positions: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store (batch, kv_heads, seq, head_dim) at `positions` (batch, seq); return all keys and values to attend to."""
+        """Store (batch, kv_heads, seq, head_dim) at `positions` (batch, seq); return those to attend to."""
 
 
 class Llama(nn.Module):
@@ -109,6 +111,7 @@ class Decoder(nn.Module):
         document_ids: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
+        """Hidden states after the last norm; arguments as in `Llama.forward`."""
         if document_ids is not None and cache is not None:
             raise ValueError("document_ids and cache cannot be given together")
         if positions is None:
@@ -138,9 +141,9 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, positions: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
     ) -> Tensor:
+        """(batch, seq, dim) → (batch, seq, dim)."""
         x = x + self.self_attn(self.input_layernorm(x), positions, rotation, mask, cache)
-        x = x + self.mlp(self.post_attention_layernorm(x))
-        return x
+        return x + self.mlp(self.post_attention_layernorm(x))
 
 
 class Attention(nn.Module):
@@ -161,6 +164,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, positions: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
     ) -> Tensor:
+        """(batch, seq, dim) → (batch, seq, dim)."""
         batch, seq, _ = x.shape
         q = self.q_proj(x).view(batch, seq, -1, self.head_dim)  # (batch, seq, heads, head_dim)
         k = self.k_proj(x).view(batch, seq, -1, self.head_dim)  # (batch, seq, kv_heads, head_dim)
@@ -216,6 +220,7 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(config.ffn_dim, config.dim, bias=config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, seq, dim) → (batch, seq, dim)."""
         out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
         return out
 
@@ -233,6 +238,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(…, dim) → (…, dim), of the same dtype."""
         wide = x if x.dtype == torch.float64 else x.float()
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return self.weight * wide.to(x.dtype)
@@ -254,14 +260,14 @@ class Rotary(nn.Module):
         self.register_buffer("inv_freq", inverse_frequencies(config, dtype), persistent=False)
 
     def forward(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """cos and sin of every angle: positions (batch, seq) → two tensors (batch, 1, seq, head_dim)."""
+        """Cosine and sine of every angle: positions (batch, seq) → two tensors (batch, 1, seq, head_dim)."""
         angles = positions[:, None, :, None].to(self.inv_freq.dtype) * self.inv_freq  # (batch, 1, seq, head_dim / 2)
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos().to(dtype), angles.sin().to(dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """`.to(...)`: follow the device; recompute rather than round."""
-        module = super()._apply(fn, recurse)
+        module = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         dtype = torch.float64 if self.inv_freq.dtype == torch.float64 else torch.float32
         with torch.device(self.inv_freq.device):
             self.inv_freq = inverse_frequencies(self.config, dtype)
@@ -288,7 +294,7 @@ def _llama3_frequencies(inv_freq: Tensor, scaling: RopeScaling) -> Tensor:
 
 
 def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn each pair (x[i], x[i + head_dim/2]) of every head by its position's angle; x (batch, heads, seq, head_dim)."""
+    """Turn each pair (x[i], x[i + head_dim / 2]) by its position's angle: (batch, heads, seq, head_dim) → the same."""
     cos, sin = rotation
     first, second = x.chunk(2, dim=-1)
     # Under autocast q and k are narrower than the embedding that gave cos and sin their dtype.
