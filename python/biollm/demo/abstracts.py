@@ -113,6 +113,17 @@ def _hundredths(value: int) -> str:
     return f"{value // 100}.{value % 100:02d}"
 
 
+_SMALL = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+)  # fmt: skip
+
+
+def _spelled(value: int) -> str:
+    """Numbers up to twenty in letters, as journals print them."""
+    return _SMALL[value] if value < len(_SMALL) else str(value)
+
+
 def _numbers(rng: Rng, year: int) -> dict[str, str]:
     """The figures of a study, consistent with one another."""
     n = rng.between(60, 2400)
@@ -127,12 +138,12 @@ def _numbers(rng: Rng, year: int) -> dict[str, str]:
     year_to = year - 1 - rng.below(3)
     figures: dict[str, int | str] = {
         "phase": rng.between(2, 3), "prevalence": rng.between(12, 980), "fail": rng.between(15, 55),
-        "years": rng.between(3, 14), "months": rng.choice((3, 6, 9, 12, 18, 24, 30, 36, 48)),
-        "weeks": rng.choice((4, 6, 8, 10, 12, 16, 20, 24, 26, 36, 52)), "days": rng.between(5, 42),
-        "hours": rng.choice((2, 3, 6, 12, 24, 36, 48, 72)), "interval": rng.choice((3, 4, 6, 12)),
+        "years": _spelled(rng.between(3, 14)), "months": _spelled(rng.choice((3, 6, 9, 12, 18, 24, 30, 36, 48))),
+        "weeks": _spelled(rng.choice((4, 6, 8, 10, 12, 16, 20, 24, 26, 36, 52))), "days": _spelled(rng.between(5, 42)),
+        "hours": _spelled(rng.choice((2, 3, 6, 12, 24, 36, 48, 72))), "interval": _spelled(rng.choice((3, 4, 6, 12))),
         "dose": rng.choice((5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 80, 100, 120, 150, 200, 250, 300, 400)),
-        "year_from": year_to - rng.between(2, 8), "year_to": year_to, "sites": rng.between(3, 68),
-        "n": f"{n:,}", "n_a": f"{n_a:,}", "n_b": f"{n - n_a:,}", "n_small": rng.between(5, 24),
+        "year_from": year_to - rng.between(2, 8), "year_to": year_to, "sites": _spelled(rng.between(3, 68)),
+        "n": f"{n:,}", "n_a": f"{n_a:,}", "n_b": f"{n - n_a:,}", "n_small": _spelled(rng.between(5, 24)),
         "n_large": f"{rng.between(1200, 19800):,}", "age_min": rng.choice((18, 40, 50, 55, 60, 65)),
         "age": rng.between(31, 74), "age_sd": rng.between(6, 16), "women": rng.between(28, 71),
         "age_cut": rng.choice((45, 50, 55, 60, 65, 70)), "comorbid": rng.between(8, 47),
@@ -157,7 +168,7 @@ def _numbers(rng: Rng, year: int) -> dict[str, str]:
         "sens": rng.between(68, 94), "spec": rng.between(61, 96), "sens2": rng.between(95, 99),
         "npv": rng.between(93, 99), "cut": rng.between(8, 240), "auc": _hundredths(auc),
         "auc_a": _hundredths(auc - rng.between(3, 6)), "auc_b": _hundredths(min(99, auc + rng.between(2, 5))),
-        "auc_low": _hundredths(auc - rng.between(4, 14)), "trials": rng.between(6, 41),
+        "auc_low": _hundredths(auc - rng.between(4, 14)), "trials": _spelled(rng.between(6, 41)),
         "trials_low": rng.choice(("two", "three", "four", "five")), "records": f"{rng.between(410, 8900):,}",
         "fulltext": rng.between(52, 310), "i2": rng.between(8, 81), "nnt": rng.between(9, 70),
     }  # fmt: skip

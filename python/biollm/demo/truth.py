@@ -64,10 +64,14 @@ def similar_pairs(documents: Sequence[Shingles], at_least: float) -> list[Simila
     found: list[SimilarPair] = []
     for row, document in enumerate(documents):
         needed = -int(-at_least * len(document) // 1)  # the ceiling
-        ordered = sorted(document, key=lambda shingle: (frequency[shingle], shingle))
+        prefix = len(document) - needed + 1
+        # Shingles of this document alone come first in the order and lead nowhere.
+        common = [shingle for shingle in document if frequency[shingle] > 1]
+        prefix -= len(document) - len(common)
         candidates: set[int] = set()
-        for shingle in ordered[: len(document) - needed + 1]:
-            if frequency[shingle] > 1:
+        if prefix > 0:
+            common.sort(key=lambda shingle: (frequency[shingle], shingle))
+            for shingle in common[:prefix]:
                 candidates.update(rows_of[shingle])
                 rows_of[shingle].append(row)
         for other in candidates:
