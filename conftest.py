@@ -1,0 +1,35 @@
+"""Plain `pytest` runs the tests; `pytest --benchmark-only` runs the benches, from the root or on `benches`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# No test may ask a hub for anything.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+BENCHES = Path(__file__).parent / "benches"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # `--benchmark-disable` in addopts would make `--benchmark-only` exit with 4, so it is decided here.
+    option = config.option
+    if hasattr(option, "benchmark_only") and not (
+        option.benchmark_only or option.benchmark_enable or option.benchmark_skip
+    ):
+        option.benchmark_disable = True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # A bench is run when it is asked for: by an option of the plugin, or by naming its file or folder.
+    option = config.option
+    named = any(Path(str(a).partition("::")[0]).resolve().is_relative_to(BENCHES) for a in config.args if a != "benches")
+    if named or getattr(option, "benchmark_only", False) or getattr(option, "benchmark_enable", False):
+        return
+    benches = [item for item in items if item.path.is_relative_to(BENCHES)]
+    if benches:
+        config.hook.pytest_deselected(items=benches)
+        items[:] = [item for item in items if not item.path.is_relative_to(BENCHES)]

@@ -1,0 +1,94 @@
+"""biollm: from raw biomedical documents to an aligned, quantized, served language model.
+
+Verbs are functions (`biollm.dedup(...)`), commands (`biollm dedup ...`) and stages of a recipe (`biollm run`).
+Names load on first use: `import biollm` by itself imports no numpy, pyarrow, torch or typer.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from biollm.deduplication import DedupResult, dedup
+    from biollm.documents import Documents
+    from biollm.errors import (
+        BiollmError,
+        ConfigError,
+        FileError,
+        FormatError,
+        InputError,
+        InternalError,
+        LimitError,
+        MissingExtra,
+    )
+    from biollm.inference import LLM, Completion, generate
+    from biollm.readers import read
+    from biollm.selection import Selection, select
+    from biollm.tokenization import Shards, Tokenizer, tokenize
+    from biollm.training import Checkpoint, train
+else:
+    _HOMES = {
+        "BiollmError": "errors",
+        "Checkpoint": "training",
+        "Completion": "inference",
+        "ConfigError": "errors",
+        "DedupResult": "deduplication",
+        "Documents": "documents",
+        "FileError": "errors",
+        "FormatError": "errors",
+        "InputError": "errors",
+        "InternalError": "errors",
+        "LLM": "inference",
+        "LimitError": "errors",
+        "MissingExtra": "errors",
+        "Selection": "selection",
+        "Shards": "tokenization",
+        "Tokenizer": "tokenization",
+        "dedup": "deduplication",
+        "generate": "inference",
+        "read": "readers",
+        "select": "selection",
+        "tokenize": "tokenization",
+        "train": "training",
+    }
+
+    def __getattr__(name):
+        if name == "__version__":
+            from biollm._native import __version__ as value
+        elif name in _HOMES:
+            from importlib import import_module
+
+            value = getattr(import_module(f"biollm.{_HOMES[name]}"), name)
+        else:
+            raise AttributeError(f"module 'biollm' has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__, "__version__"})
+
+
+__version__: str
+
+__all__ = [
+    "BiollmError",
+    "Checkpoint",
+    "Completion",
+    "ConfigError",
+    "DedupResult",
+    "Documents",
+    "FileError",
+    "FormatError",
+    "InputError",
+    "InternalError",
+    "LLM",
+    "LimitError",
+    "MissingExtra",
+    "Selection",
+    "Shards",
+    "Tokenizer",
+    "dedup",
+    "generate",
+    "read",
+    "select",
+    "tokenize",
+    "train",
+]

@@ -1,0 +1,68 @@
+"""How the recipe runner knows the verbs: each package's `stage.py` holds one `Stage`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biollm.manifest import InputRecord
+from biollm.results import Progress, Result
+
+__all__ = ["Stage", "StageContext", "StageInput"]
+
+
+@dataclass(frozen=True)
+class StageInput:
+    """One input of a stage.
+
+    Attributes:
+        path: a stage's folder, or for kind "files" a path, glob or URL.
+        kind: "files", or the kind in the folder's manifest.
+        name: as the recipe names it.
+        record: what the manifest will say of it; `None` for files, whose reader records each one.
+    """
+
+    path: Path | str
+    kind: str
+    name: str
+    record: InputRecord | None = None
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage is given beside its options. `folder` exists and is empty."""
+
+    folder: Path
+    inputs: tuple[StageInput, ...]
+    progress: Progress | None
+    log: logging.Logger
+
+    def sources(self) -> list[Path | str]:
+        """The inputs' paths, in order."""
+        return [i.path for i in self.inputs]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A verb as a kind of recipe stage.
+
+    Attributes:
+        verb: its name.
+        options: a frozen dataclass; its fields are the keys of the stage's table and the command's options.
+        takes: kind of input → (least, most or None) how many. "files" is a path, glob or URL.
+        gives: the kind of folder it leaves.
+        algorithm_version: raised when the same options give another output.
+        unmatched_options: those that do not change output (threads, …), left out of the manifest's match.
+        run: leaves the folder complete, `summary.json` and then `manifest.json` last.
+    """
+
+    verb: str
+    options: type
+    takes: Mapping[str, tuple[int, int | None]]
+    gives: str
+    algorithm_version: int
+    unmatched_options: frozenset[str]
+    run: Callable[[StageContext, Any], Result]

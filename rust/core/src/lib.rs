@@ -1,0 +1,13 @@
+//! The ground every kernel stands on: errors, declared limits, bounded readers, an atomic writer,
+//! a stop token and a thread pool. Nothing here knows Python.
+
+pub mod atomic;
+pub mod error;
+pub mod hash;
+pub mod limits;
+pub mod monitor;
+pub mod pool;
+
+pub use error::{Error, Result};
+pub use monitor::Monitor;
+pub use pool::Pool;
