@@ -26,7 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # A bench is run when it is asked for: by an option of the plugin, or by naming its file or folder.
     option = config.option
-    named = any(Path(str(a).partition("::")[0]).resolve().is_relative_to(BENCHES) for a in config.args if a != "benches")
+    named = any(
+        Path(str(a).partition("::")[0]).resolve().is_relative_to(BENCHES) for a in config.args if a != "benches"
+    )
     if named or getattr(option, "benchmark_only", False) or getattr(option, "benchmark_enable", False):
         return
     benches = [item for item in items if item.path.is_relative_to(BENCHES)]

@@ -69,5 +69,7 @@ def mutations(valid: bytes, rng: random.Random, count: int) -> Iterator[bytes]:
             elif kind == 4:
                 data[at:at] = data[at : at + rng.randrange(1, 256)] * rng.choice((1, 2, 50))
             elif at < len(data):
-                data[at : at + 4] = rng.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"[[[[", b'"\\"'))
+                data[at : at + 4] = rng.choice(
+                    (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"[[[[", b'"\\"')
+                )
         yield bytes(data)

@@ -14,9 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from native_case import ODD_VALUES, Call, NativeCase, mutations, scratch
-
 from biollm import _native
+from native_case import ODD_VALUES, Call, NativeCase, mutations, scratch
 
 # --- buffers, files -------------------------------------------------------------------------------------------------
 
@@ -55,7 +54,17 @@ def _publish_anywhere() -> str:
 
 def _odd_paths(rng: random.Random) -> Iterator[Any]:
     yield from ODD_VALUES
-    yield from ("", ".", "/", "/nonexistent/x", "/etc/shadow/x", "/dev/full/x", "x" * 10_000, "/tmp/\udcff", b"/nonexistent")
+    yield from (
+        "",
+        ".",
+        "/",
+        "/nonexistent/x",
+        "/etc/shadow/x",
+        "/dev/full/x",
+        "x" * 10_000,
+        "/tmp/\udcff",
+        b"/nonexistent",
+    )
     for _ in range(200):
         yield "/nonexistent/" + "".join(chr(rng.choice((0, 10, 47, 46, 255, 0x2028, 0x10FFFF))) for _ in range(8))
 

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from native_cases import CASES
 
 import biollm
+from native_cases import CASES
 
 TESTS = Path(__file__).parent
 STUB = Path(biollm.__file__).with_name("_native.pyi")
@@ -23,7 +23,9 @@ FORKS = 100
 def probe(mode: str, *arguments: str, limit_s: float = 120) -> str:
     command = [sys.executable, str(TESTS / "native_probe.py"), mode, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, cwd=TESTS, check=False)
-    assert done.returncode == 0, f"{mode} {arguments}: exit {done.returncode}\n{done.stdout[-500:]}{done.stderr[-3000:]}"
+    assert done.returncode == 0, (
+        f"{mode} {arguments}: exit {done.returncode}\n{done.stdout[-500:]}{done.stderr[-3000:]}"
+    )
     return done.stdout
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,8 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[PublishedFile]:
         raise FileError.from_os_error(error, file.target) from error
     finally:
         # A published file is gone from here; whatever else is left is not worth keeping.
-        try:
+        with suppress(OSError):
             file.path.unlink(missing_ok=True)
-        except OSError:
-            pass
 
 
 def write_bytes(target: str | os.PathLike[str], data: bytes) -> str:

@@ -98,5 +98,5 @@ def values(buffer: Buffer, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """A native buffer as a read-only numpy array of `dtype`, shape (bytes // itemsize,)."""
     import numpy as np
 
-    array: np.ndarray[Any, Any] = np.frombuffer(buffer, dtype=dtype)
+    array: np.ndarray[Any, Any] = np.frombuffer(memoryview(buffer), dtype=dtype)
     return array

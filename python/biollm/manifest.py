@@ -86,11 +86,10 @@ class InputRecord:
         return now == (self.size_bytes, self.mtime_ns, self.ctime_ns, self.inode)
 
 
-def match_key(
-    verb: str, algorithm_version: int, options: Mapping[str, Any], inputs: tuple[InputRecord, ...]
-) -> str:
+def match_key(verb: str, algorithm_version: int, options: Mapping[str, Any], inputs: tuple[InputRecord, ...]) -> str:
     """The hash that decides whether a stage must run: verb, algorithm version, the options that change output, and
-    the content of its inputs in order. `options` holds only those that change output."""
+    the content of its inputs in order. `options` holds only those that change output.
+    """
     contents = [i.xxh3_128 if i.xxh3_128 is not None else f"{i.kind}:{i.name}" for i in inputs]
     return _hash_json([verb, algorithm_version, dict(options), contents])
 

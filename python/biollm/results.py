@@ -19,7 +19,8 @@ Scalar = str | int | float | bool | None
 class Progress(Protocol):
     """Called now and then with the units done and, where known, the total; what it raises stops the work."""
 
-    def __call__(self, done: int, total: int | None, /) -> None: ...
+    def __call__(self, done: int, total: int | None, /) -> None:
+        """`done` of `total` units are done."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,11 @@ class Result(Protocol):
     """What every verb returns."""
 
     @property
-    def manifest(self) -> Manifest: ...
+    def manifest(self) -> Manifest:
+        """What it was made of, and by what."""
 
-    def summary(self) -> Summary: ...
+    def summary(self) -> Summary:
+        """What it says of itself."""
 
-    def write(self, path: str | os.PathLike[str], /) -> None: ...
+    def write(self, path: str | os.PathLike[str], /) -> None:
+        """Leaves a folder as a stage of a recipe would: data, `summary.json`, and `manifest.json` last."""
