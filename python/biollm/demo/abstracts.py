@@ -37,6 +37,7 @@ class Grammar:
 
     studies: dict[str, dict[str, list[str]]]
     sentences: dict[str, list[Sentence]]
+    phrases: dict[str, list[Sentence]]
     fields: list[dict[str, Any]]
     shared: dict[str, list[str]]
 
@@ -63,8 +64,13 @@ def grammar() -> Grammar:
     folder = files("biollm.demo")
     rules = tomllib.loads((folder / "grammar.toml").read_text("utf-8"))
     words = tomllib.loads((folder / "fields.toml").read_text("utf-8"))
-    sentences = {slot: [compile_sentence(s) for s in templates] for slot, templates in rules["sentences"].items()}
-    return Grammar(rules["studies"], sentences, words["fields"], words["shared"])
+    compiled = {
+        table: {
+            slot: [compile_sentence(template) for template in templates] for slot, templates in rules[table].items()
+        }
+        for table in ("sentences", "phrases")
+    }
+    return Grammar(rules["studies"], compiled["sentences"], compiled["phrases"], words["fields"], words["shared"])
 
 
 def compile_sentence(template: str) -> Sentence:
@@ -94,7 +100,7 @@ def compile_sentence(template: str) -> Sentence:
 
 
 def render(sentence: Sentence, facts: dict[str, str], rng: Rng) -> str:
-    """One reading of a compiled sentence, its first letter in upper case."""
+    """One reading of a compiled sentence or phrase."""
     out: list[str] = []
     todo: list[Part] = sentence[::-1]
     while todo:
@@ -105,8 +111,7 @@ def render(sentence: Sentence, facts: dict[str, str], rng: Rng) -> str:
             out.append(facts[part[0]])
         else:
             todo.extend(reversed(rng.choice(part)))
-    text = "".join(out)
-    return text[:1].upper() + text[1:]
+    return "".join(out)
 
 
 def _hundredths(value: int) -> str:
@@ -202,6 +207,8 @@ def _facts(rng: Rng, year: int) -> dict[str, str]:
         ("it", "its"),
     ):
         facts[name] = rng.choice(shared[column])
+    for name, readings in tables.phrases.items():
+        facts[name] = render(rng.choice(readings), facts, rng)
     return facts
 
 
@@ -227,7 +234,8 @@ def write_abstract(seed: int, index: int, *, companion: int | None = None) -> Ab
             if slot.endswith("?") and wording.chance(50):
                 continue
             templates = tables.sentences[slot.rstrip("?").format(effect=effect)]
-            body.append(render(wording.choice(templates), facts, wording))
+            sentence = render(wording.choice(templates), facts, wording)
+            body.append(sentence[:1].upper() + sentence[1:])
         if heading == "title":
             title = body[0] + ("" if body[0].endswith("?") else ".")
         else:
