@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from biollm import _native
 from biollm.atomic import make_folder, write_bytes
 from biollm.demo.abstracts import write_abstract
 from biollm.demo.defects import BOILERPLATE, NOISE
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 CORPUS_VERSION = 1
 """Raised when the bytes of a sample change."""
+
+_METADATA = "biollm_demo"
 
 NEAR = 0.5
 """The truth lists every pair of at least this similarity."""
@@ -185,10 +188,28 @@ def write_sample(folder: Path, size: str = "small", seed: int = 0) -> None:
 
     documents = generate(size, seed)
     make_folder(folder)
+    hashes = {}
     for number, part in enumerate(sample_files(documents, SIZES[size].files)):
-        write_bytes(folder / f"part-{number}.jsonl.gz", gzip.compress(part, compresslevel=6, mtime=0))
+        name = f"part-{number}.jsonl.gz"
+        hashes[name] = write_bytes(folder / name, gzip.compress(part, compresslevel=6, mtime=0))
     table = truth_table(documents, measured_pairs(documents))
-    table = table.replace_schema_metadata({"biollm_demo": f"version {CORPUS_VERSION}, size {size}, seed {seed}"})
+    made = {"version": CORPUS_VERSION, "size": size, "seed": seed, "xxh3_128": hashes}
+    table = table.replace_schema_metadata({_METADATA: json.dumps(made)})
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     write_bytes(folder / "truth.parquet", buffer.getvalue())
+
+
+def sample_is_written(folder: Path, size: str = "small", seed: int = 0) -> bool:
+    """Whether `folder` holds the whole sample of this size and seed, as this version writes it, unchanged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_schema(folder / "truth.parquet").metadata or {}
+        made = json.loads(metadata.get(_METADATA.encode(), b"{}"))
+        wanted = {"version": CORPUS_VERSION, "size": size, "seed": seed, "xxh3_128": made.get("xxh3_128")}
+        hashes = {path.name: _native.hash_file(path) for path in folder.glob("*.jsonl.gz")}
+        return bool(hashes) and made == wanted and made["xxh3_128"] == hashes
+    except (OSError, ValueError, pa.ArrowException):
+        return False
