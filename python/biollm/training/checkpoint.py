@@ -1,0 +1,170 @@
+"""A trained model on disk, and the state that training would go on from.
+
+The folder: Hugging Face layout (`models.save_checkpoint`), the training state apart in ``state/`` (safetensors and
+JSON, never a pickle), ``summary.json``, and ``manifest.json`` last: a folder with it is complete.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from biollm.atomic import atomic_path, make_folder, write_json
+from biollm.errors import FileError, FormatError
+from biollm.manifest import Manifest
+from biollm.results import Summary
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+STATE_FORMAT: Final = "biollm-training-state"
+STATE_VERSION: Final = 1
+STATE_FILES: Final = ("state/optimizer.safetensors", "state/rng.safetensors", "state/state.json")
+_MOMENTS: Final = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, in torch's names
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A finished checkpoint folder: what ``train`` returns.
+
+    ``path``: the folder, in Hugging Face layout. ``manifest``: what it was made of.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Checkpoint:
+        """The checkpoint in a folder that ``train`` wrote.
+
+        Raises:
+            FileError: no manifest: not one of ours, or not complete.
+            FormatError: a broken manifest, or one of another kind of folder.
+        """
+        manifest = Manifest.read(folder)
+        if manifest.kind != "checkpoint":
+            raise FormatError(f"this folder holds {manifest.kind}, not a checkpoint", path=folder, field="kind")
+        return cls(Path(folder), manifest)
+
+    def summary(self) -> Summary:
+        """Losses, baselines, rates and speed of the training."""
+        path = self.path / "summary.json"
+        try:
+            return Summary.from_dict(json.loads(path.read_bytes()))
+        except OSError as error:
+            raise FileError.from_os_error(error, path) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise FormatError(f"not a summary: {error!r}", path=path) from error
+
+    def write(self, path: str | os.PathLike[str], /) -> None:
+        """Copy the folder; its manifest is copied last.
+
+        Raises:
+            FileError: the system refused.
+        """
+        target = Path(path)
+        if target.resolve() == self.path.resolve():
+            return
+        begin_folder(target)
+        for name in (*self.manifest.outputs, "summary.json"):
+            make_folder((target / name).parent)
+            with atomic_path(target / name) as temporary:
+                shutil.copyfile(self.path / name, temporary)
+        self.manifest.write(target)
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Where a run stood beside its weights and its optimizer.
+
+    ``step``: optimizer steps done. ``position``: tokens of the packed stream consumed, where the next batch begins.
+    ``options``: those of the run. ``rng``: state of torch's generator on the CPU, and on cuda where that was used.
+    """
+
+    step: int
+    position: int
+    options: dict[str, Any]
+    rng: dict[str, Tensor]
+
+
+def begin_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make the folder where it is missing; take an older manifest away: from here on the folder is not complete."""
+    path = make_folder(folder)
+    try:
+        (path / "manifest.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError.from_os_error(error, path) from error
+    return path
+
+
+def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
+    """Write ``state/`` of a checkpoint folder: the moments of each parameter under its name, and the rest."""
+    from safetensors.torch import save_file
+
+    make_folder(folder / "state")
+    moments = {
+        f"{name}.{moment}": optimizer.state[parameter][moment].detach().cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        for moment in _MOMENTS
+    }
+    for name, tensors in (("optimizer", moments), ("rng", state.rng)):
+        with atomic_path(folder / "state" / f"{name}.safetensors") as temporary:
+            save_file(tensors, temporary)
+    write_json(
+        folder / "state" / "state.json",
+        {
+            "format": STATE_FORMAT,
+            "version": STATE_VERSION,
+            "step": state.step,
+            "position": state.position,
+            "options": state.options,
+        },
+    )
+
+
+def load_state(folder: str | os.PathLike[str], model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+    """Read ``state/`` of a checkpoint folder into the optimizer of ``model``; gives the rest.
+
+    Raises:
+        FileError: a file is missing.
+        FormatError: a broken file, another version, or moments that are not those of the model's parameters.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    paths = [Path(folder) / name for name in STATE_FILES]
+    for path in paths:
+        if not path.is_file():
+            message = "no training state here: a checkpoint of other software, or not complete"
+            raise FileError(message, path=path, errno=errno.ENOENT)
+    try:
+        moments, rng = load_file(paths[0]), load_file(paths[1])
+        data = json.loads(paths[2].read_bytes())
+    except (SafetensorError, ValueError) as error:
+        raise FormatError(f"broken training state: {error}", path=folder) from error
+    if not isinstance(data, dict) or (data.get("format"), data.get("version")) != (STATE_FORMAT, STATE_VERSION):
+        raise FormatError(f"not a training state of version {STATE_VERSION}", path=paths[2])
+    parameters = dict(model.named_parameters())
+    _check_moments(parameters, moments, paths[0])
+    for name, parameter in parameters.items():
+        optimizer.state[parameter] = {moment: moments[f"{name}.{moment}"].to(parameter.device) for moment in _MOMENTS}
+    return TrainingState(data["step"], data["position"], data["options"], rng)
+
+
+def _check_moments(parameters: dict[str, nn.Parameter], moments: dict[str, Tensor], path: Path) -> None:
+    expected = {f"{name}.{moment}" for name in parameters for moment in _MOMENTS}
+    if odd := sorted(expected ^ set(moments)):
+        raise FormatError(
+            f"{odd[0]} is {'missing' if odd[0] in expected else 'of no parameter of this model'}", path=path
+        )
+    for name, parameter in parameters.items():
+        for moment in _MOMENTS[1:]:
+            shape = moments[f"{name}.{moment}"].shape
+            if shape != parameter.shape:
+                raise FormatError(f"{name}.{moment} has shape {list(shape)}, not {list(parameter.shape)}", path=path)

@@ -1,0 +1,364 @@
+"""The verb ``train``: token shards in, a checkpoint out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from biollm import _native
+from biollm.atomic import write_json
+from biollm.errors import FileError, FormatError, InputError
+from biollm.manifest import InputRecord, Manifest, StageTimer
+from biollm.models import Llama, load_checkpoint, model_config, save_checkpoint
+from biollm.models.checkpoints import read_config
+from biollm.tokenization.shards import Shard, Shards
+from biollm.training import baselines
+from biollm.training.batches import DocumentTokens, PackedStream
+from biollm.training.checkpoint import STATE_FILES, Checkpoint, TrainingState, begin_folder, save_state
+from biollm.training.loop import History, run
+from biollm.training.optimizer import make_optimizer
+from biollm.training.options import ALGORITHM_VERSION, UNMATCHED_OPTIONS, TrainOptions
+from biollm.training.placement import Placement, resolve, torch_threads
+from biollm.training.report import Outcome, summarize
+from biollm.training.schedule import Schedule, default_learning_rate, make_schedule
+
+if TYPE_CHECKING:
+    from biollm.results import Progress
+
+MAX_VALIDATIONS: Final = 10
+VALIDATION_SHARE: Final = 0.1
+"""Where ``validate_every`` is not given: at most so many validations, taking at most this share of the training's time."""
+
+Source = str | os.PathLike[str] | Shards
+
+
+def train(
+    source: Source | Sequence[Source],
+    *,
+    output: str | os.PathLike[str],
+    start: str | os.PathLike[str] | None = None,
+    size: str = "small",
+    steps: int | None = None,
+    epochs: float | None = None,
+    seq_len: int = 512,
+    batch_size: int = 16,
+    accumulation: int = 1,
+    lr: float | None = None,
+    schedule: str = "wsd",
+    warmup_fraction: float = 0.05,
+    decay_fraction: float = 0.3,
+    final_lr_fraction: float = 0.0,
+    weight_decay: float = 0.1,
+    beta1: float = 0.9,
+    beta2: float = 0.95,
+    eps: float = 1e-8,
+    clip_norm: float = 1.0,
+    validate_every: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Checkpoint:  # noqa: D417  (the options are described in TrainOptions)
+    """Pretrain a Llama-type model on token shards.
+
+    Args:
+        source: a folder of shards or an opened ``Shards``, or several of one tokenizer, trained on together.
+        output: folder of the checkpoint; replaced where it holds one, its manifest first.
+        start: a Hugging Face folder of a Llama-type model to go on from; its ``tokenizer.json`` must be the shards'.
+        progress: called with (steps done, steps in all) after each step; what it raises ends the run, unwritten.
+        size, steps, …, threads: see `TrainOptions`.
+
+    Raises:
+        InputError: shards without a train token or a predicted one, of different tokenizers, or not those of ``start``.
+        ConfigError: an option out of range, or more tokens a row than ``start`` has context; also where training
+            diverges (loss or gradient not finite), naming step and rate.
+        FileError, FormatError: shards or checkpoint missing or broken; the output cannot be written.
+    """
+    options = TrainOptions(
+        size=size,
+        steps=steps,
+        epochs=epochs,
+        seq_len=seq_len,
+        batch_size=batch_size,
+        accumulation=accumulation,
+        lr=lr,
+        schedule=schedule,
+        warmup_fraction=warmup_fraction,
+        decay_fraction=decay_fraction,
+        final_lr_fraction=final_lr_fraction,
+        weight_decay=weight_decay,
+        beta1=beta1,
+        beta2=beta2,
+        eps=eps,
+        clip_norm=clip_norm,
+        validate_every=validate_every,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+    )
+    shards = [item if isinstance(item, Shards) else Shards.open(item) for item in _listed(source)]
+    folders = [*(item.folder for item in shards), *([Path(start)] if start is not None else [])]
+    return pretrain(
+        shards,
+        Path(start) if start is not None else None,
+        options,
+        output=Path(output),
+        inputs=[_record(folder) for folder in folders],
+        progress=progress,
+    )
+
+
+def pretrain(
+    shards: Sequence[Shards],
+    start: Path | None,
+    options: TrainOptions,
+    *,
+    output: Path,
+    inputs: Sequence[InputRecord],
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """``train`` with everything opened: what the function and the recipe's stage have in common."""
+    timer = StageTimer()
+    _check_sources(shards, start, output)
+    placement = resolve(options.device, options.dtype)
+    corpus = Corpus.of(shards, options)
+    devices = [torch.cuda.current_device()] if placement.device.type == "cuda" else []
+    with torch_threads(options.threads), torch.random.fork_rng(devices):
+        torch.manual_seed(options.seed)
+        model = _model(shards[0], start, options, placement)
+        plan = _schedule(corpus, model, options, from_checkpoint=start is not None)
+        optimizer = make_optimizer(
+            model,
+            lr=plan.peak,
+            weight_decay=options.weight_decay,
+            betas=(options.beta1, options.beta2),
+            eps=options.eps,
+        )
+        history = run(
+            model,
+            optimizer,
+            plan,
+            corpus.train,
+            corpus.validation,
+            batch_size=options.batch_size,
+            accumulation=options.accumulation,
+            clip_norm=options.clip_norm,
+            validate_every=options.validate_every or _validation_interval(corpus, plan, options),
+            placement=placement,
+            report=progress,
+        )
+        rng = {"cpu": torch.get_rng_state()}
+        if devices:
+            rng["cuda"] = torch.cuda.get_rng_state()
+    outcome = Outcome(
+        options=options,
+        history=history,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        train_tokens=corpus.train.documents.num_tokens,
+        validation_bytes=corpus.validation_bytes,
+        validation_tokens=corpus.validation.documents.num_tokens if corpus.validation is not None else 0,
+        baselines=corpus.baselines(),
+        device=str(placement.device),
+        dtype=str(placement.autocast or placement.weights).removeprefix("torch."),
+    )
+    begin_folder(output)
+    files = save_checkpoint(output, model, shards[0].folder)
+    position = min(plan.total_steps * options.batch_size * options.seq_len, corpus.train.num_tokens or 2**63)
+    save_state(output, model, optimizer, TrainingState(plan.total_steps, position, asdict(options), rng))
+    write_json(output / "summary.json", summarize(outcome).to_dict())
+    names = [*(str(file.relative_to(output)) for file in files), *STATE_FILES]
+    manifest = Manifest(
+        verb="train",
+        kind="checkpoint",
+        algorithm_version=ALGORITHM_VERSION,
+        options={name: value for name, value in asdict(options).items() if name not in UNMATCHED_OPTIONS},
+        inputs=tuple(inputs),
+        counts=_counts(outcome, history),
+        outputs={name: _native.hash_file(output / name) for name in sorted(names)},
+        wall_s=timer.wall_s,
+        cpu_s=timer.cpu_s,
+    )
+    manifest.write(output)
+    return Checkpoint(output, manifest)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The train and validation documents of all shards, as streams."""
+
+    train: PackedStream
+    validation: PackedStream | None  # None: the shards hold no validation tokens
+    validation_bytes: int
+
+    @classmethod
+    def of(cls, shards: Sequence[Shards], options: TrainOptions) -> Corpus:
+        """Raises InputError where there is nothing to train on."""
+        vocab_size = shards[0].vocab_size
+        train = [shard for item in shards for shard in item.splits.get("train", ())]
+        held_out = [shard for item in shards for shard in item.splits.get("validation", ())]
+        documents = DocumentTokens(train)
+        if not int((documents.lengths > 1).sum()):
+            raise InputError("no train document has two tokens: there is nothing to predict", path=shards[0].folder)
+        if options.steps is not None:
+            end = None
+        else:
+            end = max(1, round((1.0 if options.epochs is None else options.epochs) * documents.num_tokens))
+        stream = PackedStream(
+            documents, seq_len=options.seq_len, vocab_size=vocab_size, seed=options.seed, num_tokens=end
+        )
+        if not sum(shard.num_tokens for shard in held_out):
+            return cls(stream, None, 0)
+        validation = DocumentTokens(held_out)
+        return cls(
+            stream,
+            PackedStream(
+                validation,
+                seq_len=options.seq_len,
+                vocab_size=vocab_size,
+                seed=None,
+                num_tokens=validation.num_tokens,
+            ),
+            sum(_bytes(shard) for shard in held_out),
+        )
+
+    def baselines(self) -> baselines.Baselines | None:
+        """What the validation loss is compared with."""
+        if self.validation is None:
+            return None
+        return baselines.measure(self.train.documents, self.validation.documents, vocab_size=self.train.vocab_size)
+
+
+def _model(shards: Shards, start: Path | None, options: TrainOptions, placement: Placement) -> Llama:
+    """A new model of the size asked for, or that of the folder, with its weights in the placement's dtype."""
+    if start is not None:
+        return load_checkpoint(start, device=placement.device, dtype=placement.weights)
+    config = model_config(
+        options.size,
+        shards.vocab_size,
+        max_seq_len=options.seq_len,  # a context longer than what is trained on would promise what it cannot do
+        eos_id=shards.eos_id,
+        pad_id=_pad_id(shards),
+    )
+    # Drawn on the CPU and in float32 first: one seed, one start, whatever it is trained on.
+    return Llama(config).to(placement.device, placement.weights)
+
+
+def _schedule(corpus: Corpus, model: Llama, options: TrainOptions, *, from_checkpoint: bool) -> Schedule:
+    steps = options.steps if options.steps is not None else corpus.train.num_batches(options.batch_size)
+    peak = options.lr or default_learning_rate(model.config.num_parameters, from_checkpoint=from_checkpoint)
+    return make_schedule(
+        options.schedule,
+        peak=peak,
+        total_steps=steps,
+        warmup_fraction=options.warmup_fraction,
+        decay_fraction=options.decay_fraction,
+        final_fraction=options.final_lr_fraction,
+    )
+
+
+def _validation_interval(corpus: Corpus, plan: Schedule, options: TrainOptions) -> int:
+    """Steps between validations: a forward pass alone costs a third of a step on the same tokens."""
+    if corpus.validation is None:
+        return plan.total_steps
+    trained = plan.total_steps * options.batch_size * options.seq_len
+    affordable = int(3.0 * VALIDATION_SHARE * trained / corpus.validation.documents.num_tokens)
+    return math.ceil(plan.total_steps / min(MAX_VALIDATIONS, max(1, affordable)))
+
+
+def _check_sources(shards: Sequence[Shards], start: Path | None, output: Path) -> None:
+    """One vocabulary for all that comes in, and an output that is none of it."""
+    if not shards:
+        raise InputError("no shards are given", field="source")
+    if (first := shards[0]).tokenizer_sha256 is None:
+        raise InputError(
+            "the shards name no tokenizer, which a checkpoint needs: write them by tokenize", path=first.folder
+        )
+    for item in shards[1:]:
+        if (item.tokenizer_sha256, item.vocab_size) != (first.tokenizer_sha256, first.vocab_size):
+            raise InputError(
+                f"{item.folder} and {first.folder} have different tokenizers: tokenize one with the other's",
+                path=item.folder,
+                field="source",
+            )
+    for folder in [item.folder for item in shards] + ([start] if start is not None else []):
+        if output.resolve() == folder.resolve():
+            raise InputError("the output folder is one that is read from: give another", path=output, field="output")
+    if start is not None:
+        _check_start(first, start)
+
+
+def _check_start(shards: Shards, start: Path) -> None:
+    path = start / "tokenizer.json"
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise FileError.from_os_error(error, path) from error
+    if found != shards.tokenizer_sha256:
+        raise InputError(
+            f"the shards were made by another tokenizer than {path} (sha256 {shards.tokenizer_sha256} and {found}): "
+            f"tokenize the documents with tokenizer={str(start)!r}",
+            path=path,
+            field="start",
+        )
+    config = read_config(start)
+    if config.vocab_size < shards.vocab_size:
+        raise InputError(
+            f"the model has {config.vocab_size} token ids, the shards {shards.vocab_size}", path=start, field="start"
+        )
+
+
+def _pad_id(shards: Shards) -> int | None:
+    """The id of the token that the shards' tokenizer_config.json calls pad_token."""
+    try:
+        settings = json.loads((shards.folder / "tokenizer_config.json").read_bytes())
+        added = json.loads(shards.tokenizer_path.read_bytes())["added_tokens"]
+        return next((token["id"] for token in added if token["content"] == settings.get("pad_token")), None)
+    except OSError as error:
+        raise FileError.from_os_error(error, shards.folder) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"the tokenizer's files are broken: {error!r}", path=shards.folder) from error
+
+
+def _bytes(shard: Shard) -> int:
+    """UTF-8 bytes of a shard's documents."""
+    import pyarrow.compute as pc
+
+    return int(pc.sum(shard.documents().column("bytes")).as_py() or 0)
+
+
+def _counts(outcome: Outcome, history: History) -> Mapping[str, int | float]:
+    counts: dict[str, int | float] = {
+        "parameters": outcome.parameters,
+        "steps": len(history.train_loss),
+        "train_tokens": history.train_tokens,
+        "validation_tokens": outcome.validation_tokens,
+    }
+    return counts
+
+
+def _listed(source: Source | Sequence[Source]) -> Iterable[Source]:
+    if isinstance(source, str | os.PathLike | Shards):
+        return [source]
+    if not isinstance(source, Sequence):
+        raise TypeError(f"source must be a folder of shards, Shards or a list of them, not {type(source).__name__}")
+    return source
+
+
+def _record(folder: Path) -> InputRecord:
+    """How the manifest knows an input: by its own manifest, else by the file that stands for its content."""
+    if (folder / "manifest.json").is_file():
+        return InputRecord.of_stage(folder, str(folder))
+    for name in ("shards.json", "model.safetensors", "model.safetensors.index.json", "config.json"):
+        if (folder / name).is_file():
+            return InputRecord.of_file(folder / name)
+    raise FileError("neither token shards nor a checkpoint", path=folder)

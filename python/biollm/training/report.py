@@ -1,0 +1,100 @@
+"""What a training run says of itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from biollm.results import Series, Summary
+from biollm.training.baselines import Baselines
+from biollm.training.loop import History
+from biollm.training.options import TrainOptions
+
+MAX_POINTS: Final = 500
+"""Points of a curve in a summary; of more steps, means of equal stretches are shown."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known when training has ended. ``validation_tokens`` is 0 where there was nothing to validate on."""
+
+    options: TrainOptions
+    history: History
+    parameters: int
+    train_tokens: int  # in the shards
+    validation_tokens: int
+    validation_bytes: int
+    baselines: Baselines | None
+    device: str
+    dtype: str
+
+
+def summarize(outcome: Outcome) -> Summary:
+    """Facts and curves, for ``summary.json`` and the report. Losses are nats a token."""
+    history, baselines = outcome.history, outcome.baselines
+    steps = len(history.train_loss)
+    loss = history.validation[-1][1] if history.validation else math.nan
+    facts: dict[str, str | int | float | None] = {
+        "parameters": outcome.parameters,
+        "steps": steps,
+        "tokens_trained_on": history.train_tokens,
+        "epochs": history.train_tokens / outcome.train_tokens,
+        "learning_rate_peak": max(history.learning_rate),
+        "train_loss_nats": history.train_loss[-1],
+    }
+    if baselines is not None and math.isfinite(loss):
+        facts |= {
+            "validation_loss_nats": loss,
+            "unigram_entropy_nats": baselines.unigram_nats,
+            "bigram_entropy_nats": baselines.bigram_nats,
+            "bigram_weight": baselines.bigram_weight,
+            "nats_below_unigram": baselines.unigram_nats - loss,
+            "nats_below_bigram": baselines.bigram_nats - loss,
+        }
+        if outcome.validation_bytes:
+            rate = bits_per_byte(1.0, outcome.validation_tokens, outcome.validation_bytes)
+            facts |= {
+                "validation_bits_per_byte": loss * rate,
+                "unigram_bits_per_byte": baselines.unigram_nats * rate,
+                "bigram_bits_per_byte": baselines.bigram_nats * rate,
+            }
+    facts |= {
+        "tokens_per_s": history.tokens_per_s,
+        "train_s": history.train_s,
+        "device": outcome.device,
+        "dtype": outcome.dtype,
+    }
+    return Summary(title="train", facts=facts, series=_curves(history, baselines))
+
+
+def bits_per_byte(nats_per_token: float, tokens: int, num_bytes: int) -> float:
+    """Cross entropy in bits a byte of text, comparable between tokenizers: nats a token / ln 2 x tokens a byte."""
+    return nats_per_token / math.log(2.0) * tokens / num_bytes
+
+
+def _curves(history: History, baselines: Baselines | None) -> tuple[Series, ...]:
+    steps = list(range(1, len(history.train_loss) + 1))
+    at, losses = _thin(steps, history.train_loss)
+    curves = [_loss_curve("train", at, losses)]
+    if history.validation:
+        curves.append(_loss_curve("validation", *zip(*history.validation, strict=True)))
+    if baselines is not None and math.isfinite(baselines.unigram_nats):
+        ends = (at[0], at[-1])
+        curves.append(_loss_curve("unigram entropy", ends, (baselines.unigram_nats,) * 2))
+        curves.append(_loss_curve("interpolated bigram", ends, (baselines.bigram_nats,) * 2))
+    at, rates = _thin(steps, history.learning_rate)
+    return (*curves, Series("Learning rate", "step", "learning rate", tuple(at), tuple(rates)))
+
+
+def _loss_curve(name: str, steps: Sequence[int], losses: Sequence[float]) -> Series:
+    return Series("Loss", "step", "nats a token", tuple(steps), tuple(losses), name=name)
+
+
+def _thin(steps: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:
+    """At most ``MAX_POINTS`` points: the mean of each stretch, at its last step."""
+    stride = -(-len(steps) // MAX_POINTS)
+    starts = range(0, len(steps), stride)
+    means = [sum(values[i : i + stride]) / len(values[i : i + stride]) for i in starts]
+    return [steps[min(i + stride, len(steps)) - 1] for i in starts], means
