@@ -143,7 +143,8 @@ class Block(nn.Module):
     ) -> Tensor:
         """(batch, seq, dim) → (batch, seq, dim)."""
         x = x + self.self_attn(self.input_layernorm(x), positions, rotation, mask, cache)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
 
 
 class Attention(nn.Module):
