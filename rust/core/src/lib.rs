@@ -2,9 +2,12 @@
 //! a stop token and a thread pool. Nothing here knows Python.
 
 pub mod atomic;
+pub mod decode;
 pub mod error;
+mod gzip;
 pub mod hash;
 pub mod limits;
+pub mod lines;
 pub mod monitor;
 pub mod pool;
 
