@@ -1,0 +1,135 @@
+"""Folders of documents: `documents/part-00000.parquet` and so on, each file whole or absent, `manifest.json` last."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from biollm.atomic import atomic_path, make_folder
+from biollm.errors import BiollmError, FileError, InputError
+from biollm.manifest import Manifest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["DocumentWriter", "begin_folder", "document_writer", "write_parquet"]
+
+#: Rows a file.
+ROWS_PER_FILE: Final = 1_000_000
+
+_MANIFEST: Final = "manifest.json"
+# What an interrupted run of a verb may have left.
+_OURS: Final = re.compile(r"(documents/)?\..*\.tmp|documents/part-\d+\.parquet|decisions\.parquet|summary\.json")
+
+
+def begin_folder(path: str | os.PathLike[str], sources: Any = ()) -> Path:
+    """Makes a folder ready for a verb's output: there, and without what an earlier run left (its manifest goes first).
+
+    Args:
+        path: the folder.
+        sources: what the verb reads; a path or a list of paths is held against the folder.
+
+    Raises:
+        InputError: the folder holds files that no verb wrote, or a source lies in it.
+        FileError: the system refused.
+    """
+    folder = make_folder(path)
+    whole = folder.resolve()
+    for source in _paths(sources):
+        if whole in (source.resolve(), *source.resolve().parents):
+            raise InputError("the output folder holds the source: choose another folder", path=folder, field="output")
+    try:
+        found = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
+        listed = set(Manifest.read(folder).outputs) | {_MANIFEST} if _MANIFEST in found else set()
+        foreign = [name for name in found if name not in listed and not _OURS.fullmatch(name)]
+        if foreign:
+            message = f"the output folder holds other files ({', '.join(foreign[:3])}): choose an empty one"
+            raise InputError(message, path=folder, field="output")
+        for name in sorted(found, key=lambda name: name != _MANIFEST):
+            (folder / name).unlink()
+    except OSError as error:
+        if isinstance(error, BiollmError):
+            raise
+        raise FileError.from_os_error(error, folder) from error
+    return folder
+
+
+def _paths(sources: Any) -> list[Path]:
+    """The paths among a verb's sources; in a list a str is a text."""
+    if isinstance(sources, (str, os.PathLike)):
+        return [Path(sources)]
+    items = sources if isinstance(sources, (list, tuple)) else ()
+    return [Path(item) for item in items if isinstance(item, os.PathLike)]
+
+
+class DocumentWriter:
+    """Writes documents into the parts of a folder. Made by `document_writer`.
+
+    Attributes:
+        outputs: file name in the folder → xxh3-128, of the parts that are finished.
+        rows: written so far.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema, stack: ExitStack) -> None:
+        self.outputs: dict[str, str] = {}
+        self.rows = 0
+        self._folder = make_folder(folder / "documents")
+        self._schema = schema
+        self._stack = stack
+        self._rows_in_part = 0
+        self._begin_part()
+
+    def write(self, table: pa.Table) -> None:
+        """Appends the rows of a table of the writer's schema."""
+        if self._rows_in_part and self._rows_in_part + len(table) > ROWS_PER_FILE:
+            self._finish_part()
+            self._begin_part()
+        if len(table):
+            self._parquet.write_table(table)
+        self._rows_in_part += len(table)
+        self.rows += len(table)
+
+    def _begin_part(self) -> None:
+        import pyarrow.parquet as pq
+
+        name = f"part-{len(self.outputs):05}.parquet"
+        self._file = self._stack.enter_context(atomic_path(self._folder / name))
+        self._parquet = pq.ParquetWriter(self._file.path, self._schema, compression="zstd")
+        self._stack.callback(self._parquet.close)
+        self._rows_in_part = 0
+
+    def _finish_part(self) -> None:
+        self._stack.close()
+        assert self._file.xxh3_128 is not None
+        self.outputs[f"documents/{self._file.target.name}"] = self._file.xxh3_128
+
+
+@contextmanager
+def document_writer(folder: Path, schema: pa.Schema) -> Iterator[DocumentWriter]:
+    """A writer of documents into `folder/documents`; when the block ends well, every part is published.
+
+    Raises:
+        FileError: the system refused (a full disk); parts that are not finished are removed.
+    """
+    with ExitStack() as stack:
+        writer = DocumentWriter(folder, schema, stack)
+        yield writer
+        writer._finish_part()
+
+
+def write_parquet(path: Path, table: pa.Table) -> str:
+    """Writes a table as one Parquet file, atomically; gives its xxh3-128.
+
+    Raises:
+        FileError: as `document_writer`.
+    """
+    import pyarrow.parquet as pq
+
+    with atomic_path(path) as file:
+        pq.write_table(table, file.path, compression="zstd")
+    assert file.xxh3_128 is not None
+    return file.xxh3_128
