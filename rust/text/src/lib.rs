@@ -1,6 +1,7 @@
 //! What kernels that read text share: validated text columns, words, n-gram hashes, JSON fields.
 
 pub mod json;
+pub mod ngrams;
 pub mod texts;
 pub mod words;
 

@@ -70,7 +70,12 @@ pub struct Words<'a> {
 
 /// The words of `text` (UAX 29 segments with at least one alphanumeric character), as `(start, word)`.
 pub fn words(text: &str) -> Words<'_> {
-    Words { text, at: 0, monitor: None, next_check: usize::MAX }
+    Words {
+        text,
+        at: 0,
+        monitor: None,
+        next_check: usize::MAX,
+    }
 }
 
 impl<'a> Words<'a> {
@@ -163,7 +168,9 @@ fn ascii_word_end(bytes: &[u8], start: usize) -> Option<usize> {
         if class == NOT_ASCII {
             return None;
         }
-        let Some(&next) = bytes.get(i + 1) else { return Some(i) };
+        let Some(&next) = bytes.get(i + 1) else {
+            return Some(i);
+        };
         let next = CLASS[next as usize];
         if next == NOT_ASCII {
             return None;
@@ -192,7 +199,11 @@ fn ascii_separator_end(bytes: &[u8], start: usize) -> Option<usize> {
         b'\r' if bytes.get(end) == Some(&b'\n') => return Some(end + 1), // WB3, WB3a
         _ => {}
     }
-    if bytes.get(end).is_some_and(|b| !b.is_ascii()) { None } else { Some(end) }
+    if bytes.get(end).is_some_and(|b| !b.is_ascii()) {
+        None
+    } else {
+        Some(end)
+    }
 }
 
 /// The largest character boundary of `text` at or before `at`.
@@ -220,7 +231,12 @@ pub struct AlphanumericRuns<'a> {
 /// The maximal runs of alphanumeric characters (Unicode: alphabetic, or a number) and `_`, as `(start, run)`;
 /// runs over [`MAX_WORD_BYTES`] come in pieces.
 pub fn alphanumeric_runs(text: &str) -> AlphanumericRuns<'_> {
-    AlphanumericRuns { text, at: 0, monitor: None, next_check: usize::MAX }
+    AlphanumericRuns {
+        text,
+        at: 0,
+        monitor: None,
+        next_check: usize::MAX,
+    }
 }
 
 impl<'a> AlphanumericRuns<'a> {
@@ -238,7 +254,10 @@ impl<'a> AlphanumericRuns<'a> {
         if byte.is_ascii() {
             return Some((1, CLASS[byte as usize] & WORD != 0));
         }
-        self.text[at..].chars().next().map(|c| (c.len_utf8(), c.is_alphanumeric()))
+        self.text[at..]
+            .chars()
+            .next()
+            .map(|c| (c.len_utf8(), c.is_alphanumeric()))
     }
 }
 
@@ -268,7 +287,11 @@ impl<'a> Iterator for AlphanumericRuns<'a> {
             end += size;
         }
         self.at = end;
-        if end > start { Some((start, &self.text[start..end])) } else { None }
+        if end > start {
+            Some((start, &self.text[start..end]))
+        } else {
+            None
+        }
     }
 }
 
@@ -281,9 +304,9 @@ mod tests {
 
     /// A member of each class of the rules, ASCII and not; the last ones are alphabetic *and* attach (WB4).
     const ALPHABET: &[char] = &[
-        'a', 'Z', '5', '_', '\'', '.', ':', ',', ';', '"', '-', ' ', '\r', '\n', 'é', 'ß', '٣', 'א', 'カ', '中',
-        '한', '\u{200d}', '\u{301}', '\u{ad}', '😀', '🇩', '\u{2003}', '\u{a0}', '\u{2028}', '’', '\u{345}',
-        '\u{93f}', '½',
+        'a', 'Z', '5', '_', '\'', '.', ':', ',', ';', '"', '-', ' ', '\r', '\n', 'é', 'ß', '٣', 'א', 'カ',
+        '中', '한', '\u{200d}', '\u{301}', '\u{ad}', '😀', '🇩', '\u{2003}', '\u{a0}', '\u{2028}', '’',
+        '\u{345}', '\u{93f}', '½',
     ];
 
     fn check(text: &str) {
@@ -292,7 +315,11 @@ mod tests {
         assert_eq!(ours, theirs, "{text:?}");
         let mut segments = words(text);
         let all: Vec<_> = std::iter::from_fn(|| segments.next_segment().map(|(i, s, _)| (i, s))).collect();
-        assert_eq!(all, text.split_word_bound_indices().collect::<Vec<_>>(), "{text:?}");
+        assert_eq!(
+            all,
+            text.split_word_bound_indices().collect::<Vec<_>>(),
+            "{text:?}"
+        );
     }
 
     #[test]
@@ -301,7 +328,12 @@ mod tests {
         let mut segments = words(text);
         let list: Vec<_> = std::iter::from_fn(|| segments.next_segment()).collect();
         let theirs: Vec<_> = text.split_word_bound_indices().collect();
-        assert_eq!(list.iter().map(|&(start, segment, _)| (start, segment)).collect::<Vec<_>>(), theirs);
+        assert_eq!(
+            list.iter()
+                .map(|&(start, segment, _)| (start, segment))
+                .collect::<Vec<_>>(),
+            theirs
+        );
         let count = list.iter().filter(|(_, _, is_word)| *is_word).count();
         assert_eq!(count, words(text).count());
     }
@@ -335,7 +367,13 @@ mod tests {
             let ascii_share = if round % 2 == 0 { 0 } else { 19 };
             let length = draw(24) + 4;
             let text: String = (0..length)
-                .map(|_| if draw(20) < ascii_share { ALPHABET[draw(14)] } else { ALPHABET[draw(ALPHABET.len())] })
+                .map(|_| {
+                    if draw(20) < ascii_share {
+                        ALPHABET[draw(14)]
+                    } else {
+                        ALPHABET[draw(ALPHABET.len())]
+                    }
+                })
                 .collect();
             check(&text);
         }
@@ -355,9 +393,10 @@ mod tests {
     #[test]
     fn the_rules_by_hand() {
         let list = |text: &'static str| words(text).map(|(_, w)| w).collect::<Vec<_>>();
-        assert_eq!(list("can't 3.5 a.b 1,000 a,b 1:2 a:b"), [
-            "can't", "3.5", "a.b", "1,000", "a", "b", "1", "2", "a:b"
-        ]);
+        assert_eq!(
+            list("can't 3.5 a.b 1,000 a,b 1:2 a:b"),
+            ["can't", "3.5", "a.b", "1,000", "a", "b", "1", "2", "a:b"]
+        );
         assert_eq!(list("IL-6 __ _x_ end."), ["IL", "6", "_x_", "end"]);
         assert_eq!(words("  ab é").collect::<Vec<_>>(), [(2, "ab"), (5, "é")]);
         assert!(list("").is_empty() && list(" .,!?…\n").is_empty());
@@ -387,7 +426,10 @@ mod tests {
         assert_eq!(alphanumeric_runs(&text).watched(&monitor).count(), 1);
         monitor.stop();
         let run = "a".repeat(1 << 20);
-        assert_eq!(words(&run).watched(&monitor).count() + alphanumeric_runs(&run).watched(&monitor).count(), 0);
+        assert_eq!(
+            words(&run).watched(&monitor).count() + alphanumeric_runs(&run).watched(&monitor).count(),
+            0
+        );
         assert_eq!(words(&text).watched(&monitor).count(), 0);
         assert_eq!(alphanumeric_runs(&text).watched(&monitor).count(), 0);
     }
@@ -395,7 +437,10 @@ mod tests {
     #[test]
     fn runs_are_maximal() {
         let list = |text: &'static str| alphanumeric_runs(text).collect::<Vec<_>>();
-        assert_eq!(list("can't 3.5 _é½"), [(0, "can"), (4, "t"), (6, "3"), (8, "5"), (10, "_é½")]);
+        assert_eq!(
+            list("can't 3.5 _é½"),
+            [(0, "can"), (4, "t"), (6, "3"), (8, "5"), (10, "_é½")]
+        );
         assert!(list("").is_empty() && list(" .-").is_empty());
     }
 }
