@@ -11,13 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biollm.errors import InputError
-from biollm.results import Series, Summary, Table
+from biollm.results import Sample, Series, Summary, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BIN_EDGES = (0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90, 0.95, 1.0)
 """Left edges of the similarity bins; the last bin holds J = 1 alone."""
+
+_NOTES = """\
+The sample was generated with this truth in it; the stages never saw it. Similarities were measured between the texts as \
+they are in the sample, by a slow program of its own, not taken from how a copy was planted.
+
+Pair recall: planted pairs at or above the threshold that share a cluster. Pairs below it may share one as well, where \
+a third document links them; that is no error. Precision: clustered documents with a partner at or above the threshold \
+in their cluster. Hard negatives: planted copies, and reports of other studies in the same words, that are near \
+something but at or above the threshold to nothing.
+
+Selection is scored over the documents that reached it. A legal notice is fluent prose: rules that count words and \
+lines cannot tell it from an abstract, and are expected to miss it."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +186,7 @@ class Score:
                     kind="bar",
                 ),
             ),
-            samples=(),
+            samples=(Sample("How to read this", _NOTES),),
         )
 
 
