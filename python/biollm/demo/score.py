@@ -20,7 +20,7 @@ BIN_EDGES = (0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90, 0.95, 1.0)
 """Left edges of the similarity bins; the last bin holds J = 1 alone."""
 
 _NOTES = """\
-The sample was generated with this truth in it; the stages never saw it. Similarities were measured between the texts as \
+The sample was generated with this truth in it; the stages never saw it. Similarities were measured on the texts as \
 they are in the sample, by a slow program of its own, not taken from how a copy was planted.
 
 Pair recall: planted pairs at or above the threshold that share a cluster. Pairs below it may share one as well, where \
