@@ -1,0 +1,135 @@
+"""The folders of a run: one run at a time, and nothing removed that this library did not write."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from biollm.atomic import make_folder
+from biollm.errors import FileError, FormatError, InputError
+from biollm.manifest import Manifest
+
+LOCK_NAME: Final = ".lock"
+_OUR_SUFFIXES: Final = frozenset(
+    {".parquet", ".json", ".jsonl", ".gz", ".zst", ".tokens", ".offsets", ".mask", ".safetensors", ".jinja"}
+)
+_TEMPORARY: Final = re.compile(r"\..*\.tmp\Z")
+_ALWAYS_OURS: Final = frozenset({"manifest.json", "summary.json", "report.html", "report_extra.json"})
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Holds the run folder's lock (`flock` on `.lock`), made with the folder where it is missing.
+
+    The system lets go of it when the process ends, however it ends.
+
+    Raises:
+        FileError: another process holds it (`errno` EWOULDBLOCK), or the file system has no locks.
+    """
+    make_folder(folder)
+    path = folder / LOCK_NAME
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise FileError.from_os_error(error, path) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise FileError.from_os_error(error, path) from error
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            message = f"another run is at work in this folder (process {holder or 'unknown'}): wait for it or stop it"
+            raise FileError(message, path=folder, errno=errno.EWOULDBLOCK) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def prepare_folder(folder: Path, *, ours: bool = False) -> None:
+    """Makes `folder` exist and be empty, removing only what this library wrote there.
+
+    Raises:
+        InputError, FileError: as `refuse_foreign` and `clear`, which this is.
+    """
+    refuse_foreign(folder, ours=ours)
+    clear(folder)
+
+
+def refuse_foreign(folder: Path, *, ours: bool = False) -> None:
+    """Refuses a folder that holds files which this library did not write.
+
+    What a finished stage wrote is listed in its manifest. A stage that did not finish has none: with `ours` (the run's
+    record says that it made the folder) files of the kinds this library writes are taken for its own.
+
+    Raises:
+        InputError: the folder holds other files, or is a file or a link.
+        FileError: the system refused.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise InputError("a stage needs a folder of its own here: move this away", path=folder)
+    listed = _listed(folder)
+    foreign = [name for name in _walk(folder)[0] if not _is_ours(name, listed, ours)]
+    if foreign:
+        names = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3:,} more" if len(foreign) > 3 else "")
+        message = f"the folder holds files that no stage wrote ({names}): move them away, or choose another output"
+        raise InputError(message, path=folder)
+
+
+def clear(folder: Path) -> None:
+    """Empties a folder, making it where it is missing; the manifest goes first, so that it counts as unfinished.
+
+    Raises:
+        FileError: the system refused.
+    """
+    make_folder(folder)
+    files, folders = _walk(folder)
+    try:
+        for name in sorted(files, key=lambda name: name != "manifest.json"):
+            (folder / name).unlink(missing_ok=True)
+        for name in reversed(folders):
+            (folder / name).rmdir()
+    except OSError as error:
+        raise FileError.from_os_error(error, folder) from error
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a stage has committed its folder."""
+    return (folder / "manifest.json").is_file()
+
+
+def _walk(folder: Path) -> tuple[list[str], list[str]]:
+    """Files and folders below `folder`, as relative paths, parents before children; links count as files."""
+    files: list[str] = []
+    folders: list[str] = []
+    for parent, subfolders, names in os.walk(folder):
+        inside = Path(parent).relative_to(folder)
+        for name in sorted(subfolders):
+            is_link = (Path(parent) / name).is_symlink()
+            (files if is_link else folders).append((inside / name).as_posix())
+        files.extend((inside / name).as_posix() for name in sorted(names))
+    return files, folders
+
+
+def _listed(folder: Path) -> frozenset[str]:
+    try:
+        return frozenset(Manifest.read(folder).outputs)
+    except (FileError, FormatError):
+        return frozenset()
+
+
+def _is_ours(name: str, listed: frozenset[str], ours: bool) -> bool:
+    base = name.rpartition("/")[2]
+    if name in listed or _TEMPORARY.match(base):
+        return True
+    if (listed or ours) and name in _ALWAYS_OURS:
+        return True
+    return ours and not base.startswith(".") and Path(base).suffix in _OUR_SUFFIXES

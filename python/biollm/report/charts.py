@@ -1,0 +1,224 @@
+"""Charts as inline SVG: lines, and bars over bins or categories. Colours come from the page's style sheet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from biollm.report.markup import Markup, escape, join, number, tag
+from biollm.results import Scalar, Series
+
+WIDTH: Final = 720
+HEIGHT: Final = 280
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 46
+MAX_POINTS: Final = 800
+MAX_BARS: Final = 60
+COLOURS: Final = 6  # classes c0 … c5 of the style sheet
+
+
+def chart(series: Sequence[Series]) -> Markup:
+    """One figure of the series of one title: lines over numbers, upright bars over bins, lying bars over categories."""
+    first = series[0]
+    if first.kind == "line":
+        drawing = _lines(series)
+    elif all(_is_number(x) for s in series for x in s.x):
+        drawing = _bars(series)
+    else:
+        drawing = _categories(series)
+    if not drawing:
+        drawing = tag("p", "Nothing to draw.", class_="note")
+    return tag("figure", tag("figcaption", first.title), _legend(series), drawing, class_="chart")
+
+
+def shares(parts: Sequence[tuple[str, float, str]]) -> Markup:
+    """Named amounts as lying bars, each with its label: (name, amount, label)."""
+    return _lying([(name, [(amount, label)]) for name, amount, label in parts])
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round values from at most `low` to at least `high`, in steps of 1, 2 or 5 times a power of ten."""
+    if not high > low:
+        high = low + 1.0
+    step = 10.0 ** math.floor(math.log10((high - low) / count))
+    step *= next((m for m in (1, 2, 5) if (high - low) / (step * m) <= count), 10)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def thin(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:
+    """At most about `MAX_POINTS` points: of each stretch the lowest and the highest, so that no spike is lost."""
+    points = list(zip(x, y, strict=True))
+    if len(points) <= MAX_POINTS:
+        return points
+    size = math.ceil(len(points) / (MAX_POINTS // 2))
+    kept: list[tuple[float, float]] = []
+    for begin in range(0, len(points), size):
+        stretch = points[begin : begin + size]
+        low, high = min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])
+        kept.extend(sorted({low, high}))
+    return [*kept, points[-1]] if kept[-1] != points[-1] else kept
+
+
+def _lines(series: Sequence[Series]) -> Markup:
+    lines = []
+    for s in series:
+        pairs = zip(s.x, s.y, strict=True)
+        points = [(float(a), float(b)) for a, b in pairs if isinstance(a, (int, float)) and math.isfinite(b)]
+        lines.append(thin([a for a, _ in points], [b for _, b in points]))
+    every = [point for line in lines for point in line]
+    if not every:
+        return Markup()
+    x_ticks = ticks(min(x for x, _ in every), max(x for x, _ in every), 6)
+    y_ticks = ticks(min(y for _, y in every), max(y for _, y in every))
+    x_scale, y_scale = _Scale(x_ticks, LEFT, WIDTH - RIGHT), _Scale(y_ticks, HEIGHT - BOTTOM, TOP)
+    parts = [_grid(y_ticks, y_scale), *(_x_label(x_scale(t), _tick(t)) for t in x_ticks)]
+    for index, line in enumerate(lines):
+        if not line:
+            continue
+        colour = f"c{index % COLOURS}"
+        path = " ".join(f"{x_scale(x):.1f},{y_scale(y):.1f}" for x, y in line)
+        parts.append(tag("polyline", points=path, class_=f"line {colour}"))
+        if len(line) <= 40:
+            parts.extend(_dot(x_scale(x), y_scale(y), colour, f"{_tick(x)}: {number(y)}") for x, y in line)
+    return _svg([*parts, *_axis_labels(series[0])], series[0].title)
+
+
+def _bars(series: Sequence[Series]) -> Markup:
+    bins = sorted({float(x) for s in series for x in s.x if isinstance(x, (int, float))})
+    if not bins:
+        return Markup()
+    heights = [{float(x): y for x, y in zip(s.x, s.y, strict=True) if isinstance(x, (int, float))} for s in series]
+    values = [y for h in heights for y in h.values() if math.isfinite(y)]
+    logarithmic = _wants_logarithm(values)
+    top = max([*values, 0.0])
+    y_ticks = [10.0**e for e in range(math.ceil(math.log10(top)) + 1)] if logarithmic else ticks(0.0, top)
+    y_scale = _Scale(y_ticks, HEIGHT - BOTTOM, TOP, logarithmic=logarithmic)
+    slot = (WIDTH - LEFT - RIGHT) / len(bins)
+    width = max(1.0, slot * 0.84 / len(series))
+    parts = [_grid(y_ticks, y_scale)]
+    every = max(1, math.ceil(len(bins) / 12))
+    for place, x in enumerate(bins):
+        begin = LEFT + place * slot + (slot - width * len(series)) / 2
+        for index, of in enumerate(heights):
+            y = of.get(x, 0.0)
+            if not (math.isfinite(y) and y > 0):
+                continue
+            # On a logarithmic scale a bar of one stands a little above the floor of one.
+            above = min(y_scale(max(y, 1.0)), HEIGHT - BOTTOM - 2.0) if logarithmic else y_scale(y)
+            label = tag("title", f"{_tick(x)}: {number(y)}")
+            parts.append(
+                tag(
+                    "rect",
+                    label,
+                    x=f"{begin + index * width:.1f}",
+                    y=f"{above:.1f}",
+                    width=f"{width:.1f}",
+                    height=f"{HEIGHT - BOTTOM - above:.1f}",
+                    class_=f"bar c{index % COLOURS}",
+                )
+            )
+        if place % every == 0:
+            parts.append(_x_label(LEFT + (place + 0.5) * slot, _tick(x)))
+    y_label = f"{series[0].y_label} (logarithmic)" if logarithmic else series[0].y_label
+    return _svg([*parts, *_axis_labels(series[0], y_label)], series[0].title)
+
+
+def _categories(series: Sequence[Series]) -> Markup:
+    names = list(dict.fromkeys(_text(x) for s in series for x in s.x))
+    amounts = [dict(zip((_text(x) for x in s.x), s.y, strict=True)) for s in series]
+    rows = [(name, [(of.get(name, 0.0), number(of.get(name, 0.0))) for of in amounts]) for name in names]
+    note = tag("p", f"{len(rows) - MAX_BARS:,} more are not shown.", class_="note") if len(rows) > MAX_BARS else ""
+    return join([_lying(rows[:MAX_BARS]), note])
+
+
+def _lying(rows: Sequence[tuple[str, Sequence[tuple[float, str]]]]) -> Markup:
+    """Lying bars as a table, so that names wrap and a phone reads them; widths are shares of the largest amount."""
+    largest = max((amount for _, bars in rows for amount, _ in bars if math.isfinite(amount)), default=0.0)
+    written = []
+    for name, bars in rows:
+        cells = []
+        for index, (amount, label) in enumerate(bars):
+            share = 100 * amount / largest if largest > 0 and math.isfinite(amount) else 0.0
+            fill = (
+                tag("span", class_=f"fill c{index % COLOURS}", style=f"width:{max(share, 0.3):.1f}%") if share else ""
+            )
+            cells.append(tag("div", tag("span", fill, class_="track"), tag("span", label, class_="amount")))
+        written.append(tag("tr", tag("th", name, scope="row"), tag("td", *cells)))
+    return tag("table", tag("tbody", *written), class_="bars") if written else Markup()
+
+
+class _Scale:
+    """A linear or logarithmic map from the range of the ticks to pixels."""
+
+    def __init__(self, values: Sequence[float], begin: float, end: float, *, logarithmic: bool = False) -> None:
+        self._map = math.log10 if logarithmic else float
+        self._low = self._map(values[0])
+        self._span = (self._map(values[-1]) - self._low) or 1.0
+        self._begin, self._length = begin, end - begin
+
+    def __call__(self, value: float) -> float:
+        return self._begin + (self._map(value) - self._low) / self._span * self._length
+
+
+def _wants_logarithm(values: Sequence[float]) -> bool:
+    """Counts from 1 upwards of which the largest would flatten the others: cluster sizes."""
+    positive = sorted(v for v in values if v > 0)
+    return len(positive) >= 3 and positive[0] >= 1 and positive[-1] >= 100 * positive[len(positive) // 2]
+
+
+def _svg(parts: Sequence[object], title: str) -> Markup:
+    view = f"0 0 {WIDTH} {HEIGHT}"
+    # viewBox is written in mixed case, which keyword arguments keep.
+    return tag("svg", tag("title", title), *parts, viewBox=view, role="img")
+
+
+def _grid(values: Sequence[float], scale: _Scale) -> Markup:
+    lines = []
+    for value in values:
+        y = f"{scale(value):.1f}"
+        lines.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
+        lines.append(tag("text", _tick(value), x=LEFT - 8, y=y, class_="tick y"))
+    return join(lines)
+
+
+def _x_label(x: float, text: str) -> Markup:
+    return tag("text", text, x=f"{x:.1f}", y=HEIGHT - BOTTOM + 16, class_="tick x")
+
+
+def _axis_labels(series: Series, y_label: str | None = None) -> list[Markup]:
+    middle = (TOP + HEIGHT - BOTTOM) / 2
+    turned = f"rotate(-90 13 {middle:.0f})"
+    return [
+        tag("text", series.x_label, x=f"{(LEFT + WIDTH - RIGHT) / 2:.0f}", y=HEIGHT - 8, class_="label"),
+        tag("text", y_label or series.y_label, x=13, y=f"{middle:.0f}", transform=turned, class_="label"),
+    ]
+
+
+def _dot(x: float, y: float, colour: str, label: str) -> Markup:
+    return tag("circle", tag("title", label), cx=f"{x:.1f}", cy=f"{y:.1f}", r=2.6, class_=f"dot {colour}")
+
+
+def _legend(series: Sequence[Series]) -> Markup:
+    if len(series) == 1:
+        return Markup()
+    names = [s.name or s.y_label for s in series]
+    keys = (tag("span", tag("i", class_=f"key c{i % COLOURS}"), escape(name)) for i, name in enumerate(names))
+    return tag("div", *keys, class_="legend")
+
+
+def _tick(value: float) -> str:
+    if value == int(value) and abs(value) < 1e15:
+        whole = int(value)
+        if abs(whole) >= 1_000_000 and whole % 100_000 == 0:
+            return f"{whole / 1e6:g}M"
+        return f"{whole:,}"
+    return f"{value:.4g}"
+
+
+def _text(value: Scalar) -> str:
+    return value if isinstance(value, str) else number(value)
+
+
+def _is_number(value: Scalar) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,100 @@
+"""HTML from values: everything that is not markup of ours is escaped here, and nowhere else."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from biollm.results import Scalar, Table
+
+MAX_ROWS: Final = 200
+MAX_TEXT: Final = 20_000
+# Bytes that no HTML document may hold, and marks that would reorder the text around them.
+_UNPRINTABLE: Final = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def escape(value: object) -> Markup:
+    """A value as HTML text; what may not stand in HTML becomes U+FFFD."""
+    if isinstance(value, Markup):
+        return value
+    return Markup(html.escape(_UNPRINTABLE.sub("\ufffd", str(value)), quote=True))
+
+
+def tag(name: str, *content: object, **attributes: object) -> Markup:
+    """An element. `class_` stands for `class`; an underscore in an attribute's name for a hyphen."""
+    written = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
+    return Markup(f"<{name}{written}>{join(content)}</{name}>")
+
+
+def join(parts: Iterable[object]) -> Markup:
+    """Parts one after another, each escaped unless it is markup."""
+    return Markup("".join(escape(part) for part in parts))
+
+
+def number(value: Scalar) -> str:
+    """A scalar for people: thousands separated, four significant digits, a dash for nothing."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return str(value)
+        if value == int(value) and abs(value) < 1e15:
+            return f"{value:,.0f}"
+        return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return value
+
+
+def seconds(value: float) -> str:
+    """A duration: 0.42 s, 12.3 s, 3 min 5 s, 2 h 10 min."""
+    if value < 10:
+        return f"{value:.2f} s"
+    if value < 60:
+        return f"{value:.1f} s"
+    if value < 3600:
+        return f"{int(value) // 60} min {int(value) % 60} s"
+    return f"{int(value) // 3600} h {int(value) % 3600 // 60} min"
+
+
+def facts(values: Mapping[str, Scalar]) -> Markup:
+    """Names and values as a definition list."""
+    if not values:
+        return Markup()
+    pairs = (tag("div", tag("dt", name), tag("dd", number(value))) for name, value in values.items())
+    return tag("dl", *pairs, class_="facts")
+
+
+def table(values: Table) -> Markup:
+    """A table that scrolls sideways where the screen is narrow; numbers stand to the right."""
+    shown = values.rows[:MAX_ROWS]
+    numeric = [
+        bool(shown) and all(isinstance(row[i], (int, float)) or row[i] is None for row in shown)
+        for i in range(len(values.columns))
+    ]
+    classes = ["number" if n else "text" for n in numeric]
+    head = tag("tr", *(tag("th", c, class_=k, scope="col") for c, k in zip(values.columns, classes, strict=True)))
+    rows = (tag("tr", *(tag("td", number(c), class_=k) for c, k in zip(row, classes, strict=False))) for row in shown)
+    left_out = len(values.rows) - len(shown)
+    note = tag("p", f"{left_out:,} more rows are not shown.", class_="note") if left_out else Markup()
+    grid = tag("table", tag("thead", head), tag("tbody", *rows))
+    return join([tag("h4", values.title), tag("div", grid, class_="wide"), note])
+
+
+def sample(title: str, text: str) -> Markup:
+    """A piece of text as it is, line breaks kept; cut where it is very long."""
+    shown = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + f" … ({len(text) - MAX_TEXT:,} more characters)"
+    return tag("figure", tag("figcaption", title), tag("pre", shown), class_="sample")
