@@ -96,7 +96,7 @@ class ModelConfig:
     out_bias: bool = False  # bias on o_proj
     mlp_bias: bool = False
     qk_norm: bool = False  # RMSNorm over each query and key head (Qwen3)
-    init_std: float = 0.02
+    init_std: float | None = None  # of new weights (HF: initializer_range); None: by width, see Llama.init_weights
     bos_id: int | None = None
     eos_id: int | tuple[int, ...] | None = None  # generation stops at any of these
     pad_id: int | None = None
@@ -133,7 +133,8 @@ class ModelConfig:
             )
         _positive_float("rope_theta", self.rope_theta)
         _positive_float("norm_eps", self.norm_eps)
-        _positive_float("init_std", self.init_std)
+        if self.init_std is not None:
+            _positive_float("init_std", self.init_std)
         for field, ids in (("bos_id", self.bos_id), ("eos_id", self.eos_id), ("pad_id", self.pad_id)):
             for token_id in ids if isinstance(ids, tuple) else (ids,):
                 if token_id is not None and not (_is_int(token_id) and 0 <= token_id < self.vocab_size):
@@ -207,13 +208,14 @@ class ModelConfig:
             "rope_theta": self.rope_theta,
             "rope_scaling": _rope_scaling_to_hf(self.rope_scaling),
             "tie_word_embeddings": self.tie_embeddings,
-            "initializer_range": self.init_std,
             "attention_dropout": 0.0,
             "use_cache": True,
             "bos_token_id": self.bos_id,
             "eos_token_id": list(self.eos_id) if isinstance(self.eos_id, tuple) else self.eos_id,
             "pad_token_id": self.pad_id,
         }
+        if self.init_std is not None:
+            hf["initializer_range"] = self.init_std
         if self.model_type in ("llama", "qwen3"):
             hf["attention_bias"] = self.qkv_bias
         if self.model_type == "llama":
@@ -465,8 +467,8 @@ def _size(
 SIZES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         #               dim  layers heads  kv    ffn context     theta   tied
-        "tiny":  _size( 128,     4,    4,   2,   384,    512,    10000.0, True),   # 1.0M (2,048)
-        "small": _size( 256,     4,    4,   2,   704,   1024,    10000.0, True),   # 4.0M (4,096)
+        "tiny":  _size( 128,     4,    4,   2,   384,    512,    10000.0, False),  # 1.3M (2,048)
+        "small": _size( 256,     4,    4,   2,   704,   1024,    10000.0, False),  # 5.0M (4,096)
         "15M":   _size( 384,     6,    6,   2,  1024,   1024,    10000.0, True),   # 15M (16,384)
         "60M":   _size( 640,     8,   10,   2,  1728,   2048,    10000.0, True),   # 55M (32,768)
         "125M":  _size( 768,    12,   12,   4,  2048,   2048,    10000.0, True),   # 101M (32,768)

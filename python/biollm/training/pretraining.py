@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 MAX_VALIDATIONS: Final = 10
 VALIDATION_SHARE: Final = 0.1
-"""Where ``validate_every`` is not given: at most so many validations, taking at most this share of the training's time."""
+"""Where ``validate_every`` is not given: at most so many validations, at this share of the training's time."""
 
 Source = str | os.PathLike[str] | Shards
 
 
-def train(
+def train(  # noqa: D417  (the options are described in TrainOptions)
     source: Source | Sequence[Source],
     *,
     output: str | os.PathLike[str],
@@ -67,7 +67,7 @@ def train(
     dtype: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
-) -> Checkpoint:  # noqa: D417  (the options are described in TrainOptions)
+) -> Checkpoint:
     """Pretrain a Llama-type model on token shards.
 
     Args:
