@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,33 +24,46 @@ _ALWAYS_OURS: Final = frozenset({"manifest.json", "summary.json", "report.html",
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Holds the run folder's lock (`flock` on `.lock`), made with the folder where it is missing.
+def lock(path: Path) -> Iterator[None]:
+    """Holds an exclusive `flock` on the file `path`, made with its folder where missing and removed afterwards.
 
-    The system lets go of it when the process ends, however it ends.
+    The system lets go of the lock when the process ends, however it ends; a file left behind then means nothing.
 
     Raises:
         FileError: another process holds it (`errno` EWOULDBLOCK), or the file system has no locks.
     """
-    make_folder(folder)
-    path = folder / LOCK_NAME
+    make_folder(path.parent)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = _acquire(path)
     except OSError as error:
+        if isinstance(error, FileError):
+            raise
         raise FileError.from_os_error(error, path) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise FileError.from_os_error(error, path) from error
-            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-            message = f"another run is at work in this folder (process {holder or 'unknown'}): wait for it or stop it"
-            raise FileError(message, path=folder, errno=errno.EWOULDBLOCK) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(descriptor, f"{os.getpid():<20}\n".encode(), 0)
         yield
     finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _acquire(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The holder before us may have removed the file between our open and our lock: then this one locks nothing.
+            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            message = f"another run is at work in this folder (process {holder or 'unknown'}): wait for it or stop it"
+            raise FileError(message, path=path.parent, errno=errno.EWOULDBLOCK) from error
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
 
 

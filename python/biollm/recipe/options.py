@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 import re
 import types
@@ -21,7 +22,7 @@ from typing import Any, Final
 from biollm.errors import BiollmError, ConfigError, InputError, LimitError
 
 _MISSING: Final = dataclasses.MISSING
-_NAMES: Final = re.compile(r"^(\s*)([a-z_]\w*(?:, [a-z_]\w*)*)(?: \([^)]*\))?: (\S.*)$")
+_NAMES: Final = re.compile(r"(?:^|(?<=[.;] ))([a-z_]\w*(?:, [a-z_]\w*)*)(?: \([^)]*\))?: (?=\S)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Option:
 def describe(options: type) -> tuple[Option, ...]:
     """The fields of an options dataclass in order, with types, defaults and the sentences of its docstring.
 
-    A sentence is taken from `field(metadata={"help": …})`, else from a docstring line `name: sentence` (or
-    `name, other: sentence`) and the lines indented deeper behind it.
+    A sentence is taken from `field(metadata={"help": …})`, else from the docstring: `name: sentence`, or
+    `name, other: sentence` for several.
     """
     hints = typing.get_type_hints(options)
     sentences = _sentences(options)
@@ -105,6 +106,15 @@ def build(options: type, values: Mapping[str, Any], *, where: str, path: Path | 
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {error}", path=path) from error
+
+
+def accepts(value: Any, annotation: Any) -> bool:
+    """Whether a plain value is of a type, as `build` checks it."""
+    try:
+        _coerce(value, annotation)
+    except _MismatchError:
+        return False
+    return True
 
 
 def plain(options: Any) -> dict[str, Any]:
@@ -304,18 +314,35 @@ def toml_text(value: Any) -> str:
 
 
 def _sentences(options: type) -> dict[str, str]:
-    """Option → sentence, from the lines `name, other: sentence` of the docstring and those indented deeper."""
+    """Option → sentence, from `name, other: sentence` in the docstrings of the dataclass and its bases.
+
+    A sentence begins on a line of its own or behind another's full stop, and goes on over the lines below, up to the
+    next name, an empty line or a line indented less.
+    """
     names = {field.name for field in dataclasses.fields(options)}
     found: dict[str, str] = {}
-    current: tuple[str, ...] = ()
+    for base in reversed(options.__mro__):
+        if dataclasses.is_dataclass(base):
+            found.update(_sentences_of(inspect.cleandoc(base.__doc__ or ""), names))
+    return found
+
+
+def _sentences_of(text: str, names: set[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    current: list[str] = []
     depth = 0
-    for line in (options.__doc__ or "").splitlines():
-        match = _NAMES.match(line)
-        if match and all(name in names for name in match[2].split(", ")):
-            current, depth = tuple(match[2].split(", ")), len(match[1])
-            found.update(dict.fromkeys(current, match[3].strip()))
-        elif current and line.strip() and len(line) - len(line.lstrip()) > depth:
-            found.update({name: f"{found[name]} {line.strip()}" for name in current})
-        else:
-            current = ()
+    for line in text.splitlines():
+        begins = [m for m in _NAMES.finditer(line.strip()) if names.issuperset(m[1].split(", "))]
+        indent = len(line) - len(line.lstrip())
+        if not line.strip() or (not begins and indent < depth):
+            current = []
+        head = line.strip()[: begins[0].start()] if begins else line.strip()
+        for name in current:
+            found[name] = f"{found[name]} {head}".strip()
+        ends = [m.start() for m in begins[1:]] + [len(line)]
+        for match, end in zip(begins, ends, strict=False):
+            current = match[1].split(", ")
+            sentence = line.strip()[match.end() : end].strip()
+            found.update(dict.fromkeys(current, sentence))
+            depth = indent
     return found

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, Protocol
 from biollm.atomic import write_json
 from biollm.errors import BiollmError, ConfigError, InternalError
 from biollm.manifest import Manifest, StageTimer, package_versions
-from biollm.recipe.folder import clear, is_finished, lock, refuse_foreign
+from biollm.recipe.folder import LOCK_NAME, clear, is_finished, lock, refuse_foreign
 from biollm.recipe.graph import Node, plan
 from biollm.recipe.match import match_folder, stage_inputs
 from biollm.recipe.options import plain
@@ -101,7 +101,7 @@ def run(
     nodes = plan(parsed, stages)
     folder = Path(output).absolute()
     _refuse_own_output(nodes, folder)
-    with lock(folder):
+    with lock(folder / LOCK_NAME):
         return _Run(parsed, nodes, folder, verify, progress).run()
 
 

@@ -178,7 +178,7 @@ def _grid(values: Sequence[float], scale: _Scale) -> Markup:
     for value in values:
         y = f"{scale(value):.1f}"
         lines.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
-        lines.append(tag("text", _tick(value), x=LEFT - 8, y=y, class_="tick y"))
+        lines.append(tag("text", _short_tick(value), x=LEFT - 8, y=y, class_="tick y"))
     return join(lines)
 
 
@@ -208,12 +208,15 @@ def _legend(series: Sequence[Series]) -> Markup:
 
 
 def _tick(value: float) -> str:
-    if value == int(value) and abs(value) < 1e15:
-        whole = int(value)
-        if abs(whole) >= 1_000_000 and whole % 100_000 == 0:
-            return f"{whole / 1e6:g}M"
-        return f"{whole:,}"
-    return f"{value:.4g}"
+    return f"{int(value):,}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
+
+
+def _short_tick(value: float) -> str:
+    """A tick that fits beside the axis: 20k, 1.5M."""
+    for least, size, unit in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / size:g}{unit}"
+    return _tick(value)
 
 
 def _text(value: Scalar) -> str:

@@ -1,0 +1,166 @@
+"""The command `biollm`: a recipe's run, a command per verb, reports and the demo.
+
+Exit codes: 0 all is well; 1 an error of this library, said in one message on stderr; 2 the command line is wrong;
+130 interrupted by Ctrl-C. An exception that is a fault of the library ends with its traceback and 1.
+
+Nothing heavy is imported before a command that needs it runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from biollm.cli.console import Voice, progress_bars, reporting
+from biollm.cli.verbs import SENTENCES, Debug, Json, Quiet, verb_command
+
+
+class _Verbs(TyperGroup):
+    """Lists the verbs with their sentences, and makes a verb's command when it is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and name in SENTENCES:
+            alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+            with reporting(Voice()):
+                alone.command(name)(verb_command(name))
+            command = typer.main.get_command(alone)
+        return name, command, rest
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="From raw biomedical documents to an aligned, quantized, served language model.",
+    epilog="Exit codes: 0 well, 1 an error (one message on stderr), 2 wrong usage, 130 interrupted.",
+)
+
+
+def _stand_in() -> None:
+    """Replaced by `_Verbs` before it is called."""
+
+
+for _verb, _sentence in SENTENCES.items():
+    app.command(_verb, help=_sentence)(_stand_in)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from biollm import __version__
+
+        typer.echo(f"biollm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file of [[stage]] tables.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The run's folder: one folder a stage, and the report.")
+    ],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME.KEY=VALUE", help="Override an option. May be repeated.")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every input and output again.")] = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run the stages of a recipe.
+
+    Stages whose folders already hold their result are not run again.
+
+    Example: biollm run recipe.toml -o RUN --set clean.threshold=0.9
+    """
+    voice = Voice(json_, quiet, debug)
+    with reporting(voice):
+        from biollm.recipe import run as run_recipe
+
+        with progress_bars(voice) as bars:
+            result = run_recipe(recipe, output=output, set=set_ or (), verify=verify, progress=bars)
+        _say_run(voice, result)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or one stage's.")],
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write FOLDER/report.html again from what lies in the folder."""
+    voice = Voice(json_, debug=debug)
+    with reporting(voice):
+        from biollm.report import write_report
+
+        path = write_report(folder)
+        voice.say(f"→ {path}")
+        voice.result({"report": str(path.absolute())})
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("biollm-demo"),
+    size: Annotated[str, typer.Option(metavar="[small|tiny]", help="How large a sample.")] = "small",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what another run left there.")] = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Take a generated sample all the way to generated text.
+
+    The sample has planted duplicates and noise, and what dedup and select make of them is scored. Without network.
+    """
+    voice = Voice(json_, quiet, debug)
+    with reporting(voice):
+        from biollm.demo.run import demo as run_demo
+
+        with progress_bars(voice) as bars:
+            result = run_demo(output, size=size, overwrite=overwrite, progress=bars)
+        _say_run(voice, result.run, score=result.score)
+
+
+def _say_run(voice: Voice, result: Any, score: Any = None) -> None:
+    """One line a stage, the score of a demo, and where the report lies."""
+    from biollm.cli.console import summary_text
+    from biollm.report.markup import seconds
+
+    width = max(len(stage.name) for stage in result.stages)
+    for stage in result.stages:
+        how = "not run again: nothing changed" if stage.status == "matched" else seconds(stage.wall_s)
+        voice.say(f"{stage.name.ljust(width)}  {how}")
+    if score is not None:
+        voice.say(summary_text(score.summary()))
+    voice.say(f"→ {result.report}")
+    stages = [
+        {
+            "name": stage.name,
+            "verb": stage.verb,
+            "status": stage.status,
+            "folder": str(stage.folder),
+            "wall_s": stage.wall_s,
+            "counts": dict(stage.manifest.counts),
+        }
+        for stage in result.stages
+    ]
+    value = {"output": str(result.folder), "report": str(result.report), "warnings": list(result.warnings)}
+    voice.result({**value, "stages": stages, **({"score": score.to_dict()} if score is not None else {})})
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    app()
