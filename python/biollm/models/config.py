@@ -278,7 +278,7 @@ class ModelConfig:
             out_bias=attention_bias and model_type != "qwen2",
             mlp_bias=model_type == "llama" and _boolean(options, "mlp_bias"),
             qk_norm=model_type == "qwen3",
-            init_std=_number(options, "initializer_range"),
+            init_std=None if options.get("initializer_range") is None else _number(options, "initializer_range"),
             model_type=model_type,
             **special_ids(options, _integer(options, "vocab_size")),
         )
@@ -289,7 +289,6 @@ _COMMON: Final[Mapping[str, Any]] = {
     "num_key_value_heads": None,
     "rms_norm_eps": 1e-6,
     "tie_word_embeddings": False,
-    "initializer_range": 0.02,
     "attention_bias": False,
     "mlp_bias": False,
     "sliding_window": None,
