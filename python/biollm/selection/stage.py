@@ -1,0 +1,44 @@
+"""`select` as a stage of a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from biollm.selection.options import ALGORITHM_VERSION, UNMATCHED_OPTIONS, SelectOptions
+from biollm.stages import Stage, StageContext
+
+if TYPE_CHECKING:
+    from biollm.selection.result import Selection
+
+__all__ = ["STAGE"]
+
+
+def run(context: StageContext, options: SelectOptions) -> Selection:
+    """Select from all documents that come in, in order."""
+    from biollm.readers import as_documents
+    from biollm.selection.selecting import select_documents
+
+    sources = context.sources()
+    source = sources[0] if len(sources) == 1 else [Path(path) for path in sources]
+    documents = as_documents(source, text=options.text, id=options.id)
+    records = [item.record for item in context.inputs]
+    return select_documents(
+        source,
+        documents,
+        options,
+        output=context.folder,
+        inputs=[record for record in records if record is not None] if all(records) else None,
+        progress=context.progress,
+    )
+
+
+STAGE = Stage(
+    verb="select",
+    options=SelectOptions,
+    takes={"documents": (0, None), "files": (0, None)},
+    gives="documents",
+    algorithm_version=ALGORITHM_VERSION,
+    unmatched_options=UNMATCHED_OPTIONS,
+    run=run,
+)
