@@ -16,10 +16,13 @@ from biollm.manifest import Manifest
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DocumentWriter", "begin_folder", "document_writer", "write_parquet"]
+__all__ = ["DocumentWriter", "begin_folder", "blocks", "document_writer", "write_parquet"]
 
 #: Rows a file.
 ROWS_PER_FILE: Final = 1_000_000
+#: Arrow bytes and rows of a block: a row group of a file, or the input of one native call.
+BLOCK_BYTES: Final = 32 << 20
+BLOCK_ROWS: Final = 1 << 16
 
 _MANIFEST: Final = "manifest.json"
 # What an interrupted run of a verb may have left.
@@ -133,3 +136,29 @@ def write_parquet(path: Path, table: pa.Table) -> str:
         pq.write_table(table, file.path, compression="zstd")
     assert file.xxh3_128 is not None
     return file.xxh3_128
+
+
+def blocks(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """The rows of a stream in tables of up to about `BLOCK_BYTES` and `BLOCK_ROWS`, whatever its batches are."""
+    import pyarrow as pa
+
+    held: list[pa.RecordBatch] = []
+    size = rows = 0
+    for batch in reader:
+        # Batches are views: of a large one, only a slice at a time is taken.
+        for piece in _slices(batch):
+            held.append(piece)
+            size += piece.nbytes
+            rows += len(piece)
+            if size >= BLOCK_BYTES or rows >= BLOCK_ROWS:
+                yield pa.Table.from_batches(held)
+                held, size, rows = [], 0, 0
+    if rows:
+        yield pa.Table.from_batches(held)
+
+
+def _slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    pieces = max(1, -(-batch.nbytes // BLOCK_BYTES), -(-len(batch) // BLOCK_ROWS))
+    step = max(1, -(-len(batch) // pieces))
+    for start in range(0, len(batch), step):
+        yield batch.slice(start, step)

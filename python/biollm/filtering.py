@@ -1,4 +1,4 @@
-"""The rows of a source that a keep mask leaves, in the type the source has: `filter` of dedup's and select's results."""
+"""The rows of a source that a keep mask leaves, in the source's own type: `filter` of dedup's and select's results."""
 
 from __future__ import annotations
 

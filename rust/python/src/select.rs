@@ -1,6 +1,6 @@
 //! Statistics of texts for document filters.
 
-use crate::border;
+use crate::border::{self, Count};
 use crate::buffers::{Buffer, TextChunks};
 use biollm_core::{Error, Pool, limits};
 use biollm_select::{Column, Groups, measure};
@@ -15,17 +15,17 @@ fn gopher_statistics(
     texts: TextChunks,
     quality: bool,
     repetition: bool,
-    max_document_bytes: Option<u64>,
-    threads: Option<usize>,
+    max_document_bytes: Option<Count>,
+    threads: Option<Count>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Vec<(&'static str, &'static str, Buffer)>> {
     let columns = border::run(py, progress, move |monitor| {
-        let limit = max_document_bytes.unwrap_or(limits::MAX_DOCUMENT_BYTES as u64);
+        let limit = max_document_bytes.map_or(limits::MAX_DOCUMENT_BYTES as u64, |n| n.0);
         let ceiling = limits::MAX_DOCUMENT_BYTES_CEILING;
         if limit > ceiling as u64 {
             return Err(Error::limit("max_document_bytes", limit, ceiling as u64, "give less, or None for the default"));
         }
-        let pool = Pool::new(threads)?;
+        let pool = Pool::new(threads.map(Count::size))?;
         let texts = texts.texts(limit as usize, &pool, monitor)?;
         measure(&texts, Groups { quality, repetition }, &pool, monitor)
     })?;
