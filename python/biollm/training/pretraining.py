@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -15,7 +16,7 @@ import torch
 
 from biollm import _native
 from biollm.atomic import write_json
-from biollm.errors import FileError, FormatError, InputError
+from biollm.errors import ConfigError, FileError, FormatError, InputError
 from biollm.manifest import InputRecord, Manifest, StageTimer
 from biollm.models import Llama, load_checkpoint, model_config, save_checkpoint
 from biollm.models.checkpoints import read_config
@@ -129,7 +130,7 @@ def pretrain(
 ) -> Checkpoint:
     """``train`` with everything opened: what the function and the recipe's stage have in common."""
     timer = StageTimer()
-    _check_sources(shards, start, output)
+    _check_sources(shards, start, output, options)
     placement = resolve(options.device, options.dtype)
     corpus = Corpus.of(shards, options)
     devices = [torch.cuda.current_device()] if placement.device.type == "cuda" else []
@@ -275,7 +276,7 @@ def _validation_interval(corpus: Corpus, plan: Schedule, options: TrainOptions) 
     return math.ceil(plan.total_steps / min(MAX_VALIDATIONS, max(1, affordable)))
 
 
-def _check_sources(shards: Sequence[Shards], start: Path | None, output: Path) -> None:
+def _check_sources(shards: Sequence[Shards], start: Path | None, output: Path, options: TrainOptions) -> None:
     """One vocabulary for all that comes in, and an output that is none of it."""
     if not shards:
         raise InputError("no shards are given", field="source")
@@ -294,10 +295,10 @@ def _check_sources(shards: Sequence[Shards], start: Path | None, output: Path) -
         if output.resolve() == folder.resolve():
             raise InputError("the output folder is one that is read from: give another", path=output, field="output")
     if start is not None:
-        _check_start(first, start)
+        _check_start(first, start, options)
 
 
-def _check_start(shards: Shards, start: Path) -> None:
+def _check_start(shards: Shards, start: Path, options: TrainOptions) -> None:
     path = start / "tokenizer.json"
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -314,6 +315,13 @@ def _check_start(shards: Shards, start: Path) -> None:
     if config.vocab_size < shards.vocab_size:
         raise InputError(
             f"the model has {config.vocab_size} token ids, the shards {shards.vocab_size}", path=start, field="start"
+        )
+    if config.max_seq_len < options.seq_len:
+        raise ConfigError(
+            f"seq_len {options.seq_len} is over the context of {start}, {config.max_seq_len} tokens: lower seq_len",
+            path=start,
+            field="seq_len",
+            value=options.seq_len,
         )
 
 
@@ -361,4 +369,4 @@ def _record(folder: Path) -> InputRecord:
     for name in ("shards.json", "model.safetensors", "model.safetensors.index.json", "config.json"):
         if (folder / name).is_file():
             return InputRecord.of_file(folder / name)
-    raise FileError("neither token shards nor a checkpoint", path=folder)
+    raise FileError("neither token shards nor a checkpoint", path=folder, errno=errno.ENOENT)
