@@ -1,0 +1,422 @@
+//! Fuzzy deduplication of a column of texts.
+
+use crate::bands::{BandKeys, Groups};
+use crate::exact::{Hash128, SequenceHash, first_equal};
+use crate::minhash::MinHash;
+use crate::shingles::Shingling;
+use crate::union_find::UnionFind;
+use crate::verify::{BINS, Findings, Verifier};
+use biollm_core::hash::splitmix64;
+use biollm_core::{Error, Monitor, Pool, Result, limits};
+use biollm_text::Texts;
+
+/// Documents signed by one task.
+const SIGN_GRAIN: usize = 128;
+
+/// Buckets verified by one task.
+const VERIFY_GRAIN: usize = 32;
+
+/// Which document of a cluster is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// The one in the smallest row.
+    First,
+    /// The one of most bytes; among equals the smallest row.
+    Longest,
+    /// The one of fewest bytes; among equals the smallest row.
+    Shortest,
+}
+
+/// What decides the clusters.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How documents become sets.
+    pub shingling: Shingling,
+    /// The least Jaccard similarity of duplicates, in (0, 1].
+    pub threshold: f64,
+    /// MinHash permutations.
+    pub num_perm: usize,
+    /// Bands of `num_perm / bands` rows.
+    pub bands: usize,
+    /// Draws the permutations.
+    pub seed: u64,
+    /// Which document of a cluster is kept.
+    pub keep: Keep,
+}
+
+/// Two rows, a < b, and the exact Jaccard similarity of their shingle sets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pair {
+    /// The smaller row.
+    pub a: u32,
+    /// The larger row.
+    pub b: u32,
+    /// At or above the threshold.
+    pub jaccard: f64,
+}
+
+/// The clusters of n rows.
+pub struct Clusters {
+    /// For each row the smallest row of its cluster.
+    pub cluster: Vec<i64>,
+    /// For each row the row kept for it.
+    pub representative: Vec<i64>,
+    /// The pairs that made the clusters, by (a, b): each copy with the first row of its set (similarity 1), and
+    /// the candidates found at or above the threshold. Pairs whose rows were in one cluster already when their
+    /// turn came were not verified and are not here.
+    pub pairs: Vec<Pair>,
+    /// Rows whose shingle set an earlier row has.
+    pub copies: u64,
+    /// Verified candidates by similarity, in bins of 1 / 20; copies are not among them.
+    pub histogram: [u64; BINS],
+}
+
+/// Clusters the rows whose shingle sets are similar: the connected components of the graph whose edges are the
+/// pairs that share a band key and have a Jaccard similarity of at least the threshold. The result does not
+/// depend on the number of threads. Progress counts two units a document: one for its signature, one spread
+/// over the verification of candidates.
+pub fn dedup_fuzzy(texts: &Texts<'_>, options: &Options, pool: &Pool, monitor: &Monitor) -> Result<Clusters> {
+    let threshold = options.threshold;
+    if !(threshold > 0.0 && threshold <= 1.0) {
+        let message = format!("threshold is {threshold}: give more than 0 and at most 1");
+        return Err(Error::input("threshold", message));
+    }
+    let minhash = MinHash::new(options.num_perm, options.bands, options.seed)?;
+    let n = texts.len();
+    monitor.set_total(2 * n as u64);
+
+    let Signatures {
+        keys,
+        sequences,
+        signatures,
+    } = sign(texts, options.shingling, &minhash, pool, monitor)?;
+    let verifier = Verifier::new(texts, options.shingling, threshold, monitor);
+    let mut first = first_equal(&sequences, n, monitor)?;
+    drop(sequences);
+    merge_equal_sets(&mut first, &signatures, &verifier, pool, monitor)?;
+    drop(signatures);
+    let mut clusters = UnionFind::new(n)?;
+    let mut pairs = Vec::new();
+    for (b, &a) in (0u32..).zip(&first).filter(|&(b, &a)| a != b) {
+        limits::reserve(&mut pairs, 1, "pairs")?;
+        pairs.push(Pair { a, b, jaccard: 1.0 });
+        clusters.union(a, b);
+    }
+    let copies = pairs.len() as u64;
+    let takes_part = |row: u32| first[row as usize] == row;
+    let buckets: Vec<Groups> = pool.map_chunks(keys.bands(), 1, monitor, |range| {
+        keys.groups(range.start, takes_part, monitor)
+    })?;
+    let histogram = verify(
+        &keys,
+        buckets,
+        &verifier,
+        &mut clusters,
+        &mut pairs,
+        pool,
+        monitor,
+    )?;
+    pairs.sort_unstable_by_key(|pair| (pair.a, pair.b));
+    clusters.flatten();
+    let (cluster, representative) = name_clusters(texts, &clusters, options.keep, monitor)?;
+    Ok(Clusters {
+        cluster,
+        representative,
+        pairs,
+        copies,
+        histogram,
+    })
+}
+
+/// What one pass over the texts gives.
+struct Signatures {
+    keys: BandKeys,
+    /// Of each document's sequence of shingles, by chunks of rows.
+    sequences: Vec<Vec<Hash128>>,
+    /// A hash of each document's signature, by chunks of rows.
+    signatures: Vec<Vec<u64>>,
+}
+
+fn sign(
+    texts: &Texts<'_>,
+    shingling: Shingling,
+    minhash: &MinHash,
+    pool: &Pool,
+    monitor: &Monitor,
+) -> Result<Signatures> {
+    let (n, bands) = (texts.len(), minhash.bands());
+    let chunks = pool.map_chunks(n, SIGN_GRAIN, monitor, |range| {
+        let (start, rows) = (range.start, range.len());
+        let mut keys = limits::filled(rows * bands, 0u64, "band keys")?;
+        let mut sequences = limits::with_capacity(rows, "hashes of documents")?;
+        let mut signatures = limits::with_capacity(rows, "hashes of documents")?;
+        let mut minima = minhash.signature()?;
+        for row in range {
+            minima.fill(u32::MAX);
+            let mut sequence = SequenceHash::default();
+            shingling.visit(texts.get(row), monitor, |shingles| {
+                sequence.update(shingles);
+                minhash.update(&mut minima, shingles);
+                Ok(())
+            })?;
+            sequences.push(sequence.finish());
+            let mut signature = 0;
+            for band in 0..bands {
+                let key = minhash.band_key(&minima, band);
+                signature = splitmix64(signature ^ key);
+                keys[band * rows + row - start] = key;
+            }
+            signatures.push(signature);
+        }
+        monitor.advance(rows as u64);
+        Ok((keys, sequences, signatures))
+    })?;
+    let (mut keys, mut sequences, mut signatures) = (Vec::new(), Vec::new(), Vec::new());
+    for chunk in chunks {
+        keys.push(chunk.0);
+        sequences.push(chunk.1);
+        signatures.push(chunk.2);
+    }
+    Ok(Signatures {
+        keys: BandKeys::new(SIGN_GRAIN, keys, n, bands),
+        sequences,
+        signatures,
+    })
+}
+
+/// Gives rows of another sequence but the same set of shingles to the first of them. Equal sets have equal
+/// signatures, so only rows that share a signature have their sets built, and each once.
+fn merge_equal_sets(
+    first: &mut [u32],
+    signatures: &[Vec<u64>],
+    verifier: &Verifier<'_>,
+    pool: &Pool,
+    monitor: &Monitor,
+) -> Result<()> {
+    let entries = || {
+        let rows = signatures.iter().flatten().copied().zip(0u32..);
+        rows.filter(|&(_, row)| first[row as usize] == row)
+    };
+    let mut rows = Groups::new(first.len(), entries, monitor)?.into_rows();
+    rows.sort_unstable();
+    let sets = pool.map_chunks(rows.len(), SIGN_GRAIN, monitor, |range| {
+        let mut hashes = limits::with_capacity(range.len(), "hashes of sets")?;
+        for &row in &rows[range] {
+            let mut hash = SequenceHash::default();
+            hash.update(&verifier.set(row)?);
+            hashes.push(hash.finish());
+        }
+        Ok(hashes)
+    })?;
+    for (i, &same) in first_equal(&sets, rows.len(), monitor)?.iter().enumerate() {
+        first[rows[i] as usize] = rows[same as usize];
+    }
+    Ok(())
+}
+
+/// Verifies the candidates band by band and joins those that pass. Within a band the buckets share no rows and
+/// see the clusters as the bands before have left them, so they can be verified in any order.
+fn verify(
+    keys: &BandKeys,
+    buckets: Vec<Groups>,
+    verifier: &Verifier<'_>,
+    clusters: &mut UnionFind,
+    pairs: &mut Vec<Pair>,
+    pool: &Pool,
+    monitor: &Monitor,
+) -> Result<[u64; BINS]> {
+    let (n, bands) = (keys.rows() as u64, keys.bands() as u64);
+    let mut histogram = [0u64; BINS];
+    for (band, buckets) in buckets.into_iter().enumerate() {
+        clusters.flatten();
+        let frozen = &*clusters;
+        let found = pool.map_chunks(buckets.len(), VERIFY_GRAIN, monitor, |range| {
+            let mut findings = Findings::default();
+            for i in range {
+                verifier.bucket(buckets.get(i), band, keys, frozen, &mut findings)?;
+            }
+            Ok(findings)
+        })?;
+        for findings in found {
+            limits::reserve(pairs, findings.pairs.len(), "pairs")?;
+            for pair in findings.pairs {
+                clusters.union(pair.a, pair.b);
+                pairs.push(pair);
+            }
+            histogram
+                .iter_mut()
+                .zip(findings.histogram)
+                .for_each(|(sum, count)| *sum += count);
+        }
+        let band = band as u64;
+        monitor.advance(n * (band + 1) / bands - n * band / bands);
+    }
+    Ok(histogram)
+}
+
+/// The smallest row of each row's cluster, and the row kept for it.
+fn name_clusters(
+    texts: &Texts<'_>,
+    clusters: &UnionFind,
+    keep: Keep,
+    monitor: &Monitor,
+) -> Result<(Vec<i64>, Vec<i64>)> {
+    let n = texts.len();
+    let mut cluster = limits::with_capacity(n, "clusters")?;
+    cluster.extend((0..n as u32).map(|row| i64::from(clusters.find(row))));
+    let mut kept = limits::with_capacity(n, "clusters")?;
+    kept.extend(0..n as i64);
+    if keep != Keep::First {
+        monitor.check()?;
+        for row in 0..n {
+            let best: &mut i64 = &mut kept[cluster[row] as usize];
+            let (bytes, best_bytes) = (texts.get(row).len(), texts.get(*best as usize).len());
+            let better = if keep == Keep::Longest {
+                bytes > best_bytes
+            } else {
+                bytes < best_bytes
+            };
+            if better {
+                *best = row as i64;
+            }
+        }
+    }
+    let mut representative = limits::with_capacity(n, "clusters")?;
+    representative.extend(cluster.iter().map(|&root| kept[root as usize]));
+    Ok((cluster, representative))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Unit;
+
+    fn options(threshold: f64) -> Options {
+        let shingling = Shingling::new(Unit::Word, 2).unwrap();
+        Options {
+            shingling,
+            threshold,
+            num_perm: 128,
+            bands: 64,
+            seed: 0,
+            keep: Keep::First,
+        }
+    }
+
+    fn dedup(rows: &[String], options: &Options, threads: usize) -> Result<Clusters> {
+        let (mut offsets, mut data) = (vec![0i64], Vec::new());
+        for row in rows {
+            data.extend_from_slice(row.as_bytes());
+            offsets.push(data.len() as i64);
+        }
+        let pool = Pool::new(Some(threads)).unwrap();
+        let texts = Texts::new([(&offsets[..], &data[..])], 1 << 20, &pool, &Monitor::new()).unwrap();
+        dedup_fuzzy(&texts, options, &pool, &Monitor::new())
+    }
+
+    /// Families of texts of 30 words over a small vocabulary, with 0 to 5 words changed.
+    fn corpus(n: u64) -> Vec<String> {
+        let word = |x: u64| format!("w{}", splitmix64(x) % 500);
+        (0..n)
+            .map(|i| {
+                let family = splitmix64(i) % (n / 4);
+                let mut words: Vec<String> = (0..30).map(|k| word(family * 1000 + k)).collect();
+                for edit in 0..splitmix64(i + 77) % 6 {
+                    words[(splitmix64(i * 31 + edit) % 30) as usize] = word(i * 7919 + edit);
+                }
+                words.join(" ")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn clusters_are_those_of_all_pairs() {
+        let rows = corpus(400);
+        let options = options(0.6);
+        let sets: Vec<Vec<u64>> = rows
+            .iter()
+            .map(|r| options.shingling.set(r, &Monitor::new()).unwrap())
+            .collect();
+        let jaccard = |a: usize, b: usize| {
+            let common = sets[a]
+                .iter()
+                .filter(|s| sets[b].binary_search(s).is_ok())
+                .count();
+            common as f64 / (sets[a].len() + sets[b].len() - common) as f64
+        };
+        let mut truth = UnionFind::new(rows.len()).unwrap();
+        for a in 0..rows.len() {
+            for b in a + 1..rows.len() {
+                if jaccard(a, b) >= 0.6 {
+                    truth.union(a as u32, b as u32);
+                }
+            }
+        }
+        let want: Vec<i64> = (0..rows.len() as u32).map(|r| i64::from(truth.find(r))).collect();
+        let got = dedup(&rows, &options, 1).unwrap();
+        // 64 bands of 2 rows miss a pair of J = 0.6 with a probability of 0.64^64 = 4e-13.
+        assert_eq!(got.cluster, want);
+        assert_eq!(got.representative, got.cluster);
+        for pair in &got.pairs {
+            assert!(pair.a < pair.b && pair.jaccard >= 0.6);
+            assert_eq!(pair.jaccard, jaccard(pair.a as usize, pair.b as usize));
+        }
+        for threads in [2, 4, 7] {
+            let other = dedup(&rows, &options, threads).unwrap();
+            assert_eq!((&other.cluster, &other.pairs), (&got.cluster, &got.pairs));
+            assert_eq!((other.histogram, other.copies), (got.histogram, got.copies));
+        }
+    }
+
+    #[test]
+    fn copies_are_linear() {
+        let rows = vec!["the same few words once more".to_string(); 300_000];
+        let got = dedup(&rows, &options(0.8), 2).unwrap();
+        assert!(got.cluster.iter().all(|&c| c == 0));
+        assert_eq!(
+            (got.copies, got.pairs.len(), got.histogram.iter().sum::<u64>()),
+            (299_999, 299_999, 0)
+        );
+        // One set, 30,000 sequences: all share every bucket, and one row is compared with each.
+        let rows: Vec<String> = (3..30_003)
+            .map(|k| "spam ".repeat(k % 1000) + &"x".repeat(k / 1000))
+            .collect();
+        let got = dedup(&rows, &options(0.99), 2).unwrap();
+        assert!(got.histogram.iter().sum::<u64>() < 120_000);
+    }
+
+    #[test]
+    fn which_document_is_kept() {
+        let rows: Vec<String> = ["a b c", "A b c!!", "a, b, c", "z", "a b c"]
+            .map(String::from)
+            .into();
+        let kept = |keep| {
+            dedup(&rows, &Options { keep, ..options(0.8) }, 1)
+                .unwrap()
+                .representative
+        };
+        assert_eq!(kept(Keep::First), [0, 0, 0, 3, 0]);
+        assert_eq!(kept(Keep::Longest), [1, 1, 1, 3, 1]);
+        assert_eq!(kept(Keep::Shortest), [0, 0, 0, 3, 0]);
+    }
+
+    #[test]
+    fn texts_without_words() {
+        let rows: Vec<String> = ["", "...", "", "…", "...", "a"].map(String::from).into();
+        assert_eq!(
+            dedup(&rows, &options(0.8), 1).unwrap().cluster,
+            [0, 1, 0, 3, 1, 5]
+        );
+        assert!(dedup(&[], &options(0.8), 1).unwrap().cluster.is_empty());
+    }
+
+    #[test]
+    fn thresholds_are_checked() {
+        for threshold in [0.0, -1.0, 1.0001, f64::NAN, f64::INFINITY] {
+            assert!(
+                matches!(dedup(&[], &options(threshold), 1), Err(Error::Input { .. })),
+                "{threshold}"
+            );
+        }
+    }
+}
