@@ -1,11 +1,13 @@
 //! Memory that crosses the border without a copy: results as [`Buffer`], text columns as [`TextChunks`].
 
+use crate::border::Count;
 use biollm_core::{Error, Monitor, Pool};
 use biollm_text::Texts;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use std::ffi::{c_int, c_void};
 
 /// Bytes made by a kernel. Supports the buffer protocol (read-only, one dimension of unsigned bytes), so
@@ -85,8 +87,12 @@ impl<'py> FromPyObject<'_, 'py> for TextChunks {
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         let mut chunks = Vec::new();
         for item in object.try_iter()? {
-            let (offsets, data, rows): (Bound<'_, PyAny>, Bound<'_, PyAny>, usize) = item?.extract()?;
-            chunks.push((byte_buffer(&offsets)?, byte_buffer(&data)?, rows));
+            let item = item?;
+            if item.cast::<PyTuple>().map_or(0, |chunk| chunk.len()) != 3 {
+                return Err(not_a_chunk());
+            }
+            let (offsets, data, rows): (Bound<'_, PyAny>, Bound<'_, PyAny>, Count) = item.extract()?;
+            chunks.push((byte_buffer(&offsets)?, byte_buffer(&data)?, rows.size()));
         }
         Ok(Self { chunks })
     }
@@ -125,10 +131,12 @@ impl TextChunks {
     }
 }
 
+fn not_a_chunk() -> PyErr {
+    PyTypeError::new_err("a text chunk is (offsets buffer, data buffer, rows), buffers of bytes")
+}
+
 /// A contiguous view of any object's buffer as bytes.
 fn byte_buffer(object: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
-    let wrong =
-        || PyTypeError::new_err("a text chunk is (offsets buffer, data buffer, rows), buffers of bytes");
     let buffer = PyBuffer::<u8>::get(object).or_else(|_| {
         // pyarrow's buffers export signed bytes; a memoryview cast gives them as unsigned.
         let view = object
@@ -138,11 +146,11 @@ fn byte_buffer(object: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
             .call1((object,))?;
         PyBuffer::<u8>::get(&view.call_method1("cast", ("B",))?)
     });
-    let buffer = buffer.map_err(|_| wrong())?;
+    let buffer = buffer.map_err(|_| not_a_chunk())?;
     if buffer.is_c_contiguous() {
         Ok(buffer)
     } else {
-        Err(wrong())
+        Err(not_a_chunk())
     }
 }
 
