@@ -54,8 +54,8 @@ class SamplingOptions:
         self._whole("logprobs", self.logprobs, 0, MAX_LOGPROBS)
         if self.seed is not None:
             self._whole("seed", self.seed, 0, (1 << 63) - 1)
-        self._real("temperature", self.temperature, self.temperature >= 0.0, "0 or larger")
-        self._real("top_p", self.top_p, 0.0 < self.top_p <= 1.0, "over 0 and at most 1")
+        self._real("temperature", self.temperature, 0.0, math.inf, "0 or larger")
+        self._real("top_p", self.top_p, math.ulp(0.0), 1.0, "over 0 and at most 1")
         if len(self.stop) > MAX_STOPS:
             raise InputError(f"at most {MAX_STOPS} stop strings, not {len(self.stop)}", field="stop")
         for text in self.stop:
@@ -74,10 +74,10 @@ class SamplingOptions:
         if not least <= value <= most:
             raise InputError(f"{field} must be from {least} to {most}, not {value}", field=field, value=value)
 
-    def _real(self, field: str, value: object, fits: bool, wanted: str) -> None:
+    def _real(self, field: str, value: object, least: float, most: float, wanted: str) -> None:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise TypeError(f"{field} must be a number, not {type(value).__name__}")
-        if not (math.isfinite(value) and fits):
+        if not (math.isfinite(value) and least <= value <= most):
             raise InputError(f"{field} must be {wanted}, not {value}", field=field, value=value)
 
 

@@ -1,0 +1,19 @@
+"""A tokenizer of single bytes, for the tests of texts: ids 0–255 are bytes, further ids stand for `<id>`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Encoding:
+    ids: list[int]
+
+
+class ByteTokenizer:
+    def encode(self, text: str) -> Encoding:
+        return Encoding(list(text.encode()))
+
+    def decode(self, ids: Sequence[int], /) -> str:
+        return b"".join(bytes([i]) if i < 256 else f"<{i}>".encode() for i in ids).decode(errors="replace")
