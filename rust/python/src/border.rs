@@ -150,6 +150,19 @@ impl<'py> FromPyObject<'_, 'py> for Count {
     }
 }
 
+/// A float, or an int that fits one. Others are an `InputError`, not an `OverflowError`.
+#[derive(Clone, Copy)]
+pub struct Real(pub f64);
+
+impl<'py> FromPyObject<'_, 'py> for Real {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let number: PyResult<f64> = object.extract();
+        number.map(Real).map_err(|e| input_error(object.py(), e, "a number is needed"))
+    }
+}
+
 /// Conversion failures that are neither of our errors nor a `TypeError` become an `InputError`.
 fn input_error(py: Python<'_>, error: PyErr, message: &str) -> PyErr {
     if error.is_instance_of::<PyUnicodeError>(py) || error.is_instance_of::<PyOverflowError>(py) {

@@ -1,0 +1,87 @@
+//! Deduplication.
+
+use crate::border::{self, Count, Real, Text};
+use crate::buffers::{Buffer, TextChunks};
+use biollm_core::{Error, Pool, limits};
+use biollm_dedup::{Clusters, Keep, Options, Shingling, Unit};
+use pyo3::prelude::*;
+
+/// Cluster ids and representatives (int64, a row each); the pairs: a, b (int64), jaccard (float64); the histogram of
+/// verified candidates (uint64, 20 bins); copies.
+type Found = (Buffer, Buffer, Buffer, Buffer, Buffer, Buffer, u64);
+
+/// Clusters texts by MinHash LSH and exact verification. `progress(done, total)` counts two units a document.
+#[pyfunction]
+#[pyo3(signature = (
+    texts, *, threshold=Real(0.8), unit=Text("word"), ngram=Count(5), num_perm=Count(256), bands=Count(32),
+    seed=Count(0), keep=Text("first"), max_document_bytes=None, threads=None, progress=None
+))]
+#[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
+fn dedup_fuzzy(
+    py: Python<'_>,
+    texts: TextChunks,
+    threshold: Real,
+    unit: Text<'_>,
+    ngram: Count,
+    num_perm: Count,
+    bands: Count,
+    seed: Count,
+    keep: Text<'_>,
+    max_document_bytes: Option<Count>,
+    threads: Option<Count>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Found> {
+    let (unit, keep) = (unit.0.to_string(), keep.0.to_string());
+    let found = border::run(py, progress, move |monitor| {
+        let limit = max_document_bytes.map_or(limits::MAX_DOCUMENT_BYTES as u64, |n| n.0);
+        let ceiling = limits::MAX_DOCUMENT_BYTES_CEILING;
+        if limit > ceiling as u64 {
+            let hint = "give less, or None for the default";
+            return Err(Error::limit("max_document_bytes", limit, ceiling as u64, hint));
+        }
+        let options = Options {
+            shingling: Shingling::new(unit_by_name(&unit)?, ngram.size())?,
+            threshold: threshold.0,
+            num_perm: num_perm.size(),
+            bands: bands.size(),
+            seed: seed.0,
+            keep: keep_by_name(&keep)?,
+        };
+        let pool = Pool::new(threads.map(Count::size))?;
+        let texts = texts.texts(limit as usize, &pool, monitor)?;
+        let Clusters { cluster, representative, pairs, copies, histogram } =
+            biollm_dedup::dedup_fuzzy(&texts, &options, &pool, monitor)?;
+        let mut a = limits::with_capacity(pairs.len(), "pairs")?;
+        let mut b = limits::with_capacity(pairs.len(), "pairs")?;
+        let mut jaccard = limits::with_capacity(pairs.len(), "pairs")?;
+        for pair in pairs {
+            a.push(i64::from(pair.a));
+            b.push(i64::from(pair.b));
+            jaccard.push(pair.jaccard);
+        }
+        Ok((cluster, representative, a, b, jaccard, histogram.to_vec(), copies))
+    })?;
+    let (cluster, representative, a, b, jaccard, histogram, copies) = found;
+    Ok((cluster.into(), representative.into(), a.into(), b.into(), jaccard.into(), histogram.into(), copies))
+}
+
+fn unit_by_name(name: &str) -> biollm_core::Result<Unit> {
+    match name {
+        "word" => Ok(Unit::Word),
+        "alnum" => Ok(Unit::Alphanumeric),
+        _ => Err(Error::input("shingle", format!("a shingle of {name:?}: give \"word\" or \"alnum\""))),
+    }
+}
+
+fn keep_by_name(name: &str) -> biollm_core::Result<Keep> {
+    match name {
+        "first" => Ok(Keep::First),
+        "longest" => Ok(Keep::Longest),
+        "shortest" => Ok(Keep::Shortest),
+        _ => Err(Error::input("keep", format!("keep is {name:?}: give \"first\", \"longest\" or \"shortest\""))),
+    }
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(dedup_fuzzy, module)?)
+}
