@@ -12,14 +12,14 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-import biollm  # noqa: E402
-from biollm.errors import ConfigError, FileError  # noqa: E402
-from biollm.inference import Completion, Completions, GenerateOptions, generate  # noqa: E402
-from biollm.inference.stage import STAGE  # noqa: E402
-from biollm.manifest import InputRecord, Manifest  # noqa: E402
-from biollm.results import Result, Summary  # noqa: E402
-from biollm.stages import StageContext, StageInput  # noqa: E402
-from random_models import random_hf_folder  # noqa: E402
+import biollm
+from biollm.errors import ConfigError, FileError
+from biollm.inference import Completion, Completions, GenerateOptions, generate
+from biollm.inference.stage import STAGE
+from biollm.manifest import InputRecord, Manifest
+from biollm.results import Result, Summary
+from biollm.stages import StageContext, StageInput
+from random_models import random_hf_folder
 
 PROMPTS = [[5, 6, 7], [8], [9] * 30]
 

@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from biollm.errors import BiollmError, ConfigError, FileError, FormatError, InputError, LimitError  # noqa: E402
-from biollm.inference import LLM, SamplingOptions, llm as llm_module  # noqa: E402
+from biollm.inference import LLM, SamplingOptions  # noqa: E402
+from biollm.inference import llm as llm_module  # noqa: E402
 from byte_tokenizer import ByteTokenizer  # noqa: E402
 from random_models import FAMILY, random_hf_folder  # noqa: E402
 

@@ -20,7 +20,9 @@ __all__ = ["COMPILE_PAYS_AFTER_STEPS", "CompiledDecode", "DecodeStep", "decode_o
 
 log = logging.getLogger("biollm.inference")
 
-# Steps (tokens a row) of one call from which `compile="auto"` compiles.
+# Steps (tokens a row) of one call from which `compile="auto"` compiles. CPU, measured (torch 2.15, one thread): a cold
+# compile of 4 layers takes 20 s and saves 0.2 to 0.4 ms a step of a 1M to 5M model, nothing of a 100M one, and so pays
+# after 50,000 to 110,000 steps. cuda: not measured; reasoned from a minute against 15 ms of launches a step.
 COMPILE_PAYS_AFTER_STEPS: Final = {"cpu": 1 << 16, "cuda": 4096}
 
 
