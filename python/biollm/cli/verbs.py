@@ -237,4 +237,5 @@ def _sentence(text: str) -> str:
     plain = text.replace("`", "").strip()
     if not plain:
         return ""
-    return plain[0].upper() + plain[1:] + ("" if plain.endswith(".") else ".")
+    first = plain[0] if text.startswith("`") else plain[0].upper()
+    return first + plain[1:] + ("" if plain.endswith(".") else ".")

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from biollm.errors import ConfigError
+from biollm.manifest import Manifest
+from biollm.recipe import Node, parse_recipe, plan
+from toy_stages import STAGES
+
+
+def planned(text: str, folder: Path) -> tuple[Node, ...]:
+    return plan(parse_recipe(text, folder / "r.toml"), STAGES)
+
+
+def stage(name: str, verb: str, inputs: str, more: str = "") -> str:
+    return f"[[stage]]\nname = '{name}'\nverb = '{verb}'\ninputs = {inputs}\n{more}\n"
+
+
+def test_a_graph(tmp_path: Path) -> None:
+    for name in ("b.txt", "a.txt"):
+        (tmp_path / name).write_text("x")
+    text = stage("one", "gather", "['*.txt', 's3://bucket/x.jsonl']", "weight = 1")
+    text += stage("two", "gather", "['one', 'a.txt']") + stage("three", "fit", "['two', 'one']", "steps = 2")
+    one, two, three = planned(text, tmp_path)
+    assert one.options.weight == 1.0
+    assert one.sources[0].files == (tmp_path / "a.txt", tmp_path / "b.txt")
+    assert one.sources[1].files == ("s3://bucket/x.jsonl",)
+    assert [source.kind for source in two.sources] == ["documents", "files"]
+    assert three.sources[0].stage == "two"
+
+
+def test_a_stage_above_wins_over_a_file_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("x")
+    nodes = planned(stage("one", "gather", "['./one']") + stage("two", "gather", "['one']"), tmp_path)
+    assert nodes[0].sources[0].kind == "files"
+    assert nodes[1].sources[0].stage == "one"
+
+
+def test_folders_of_other_runs_and_models(tmp_path: Path) -> None:
+    for name in ("model", "shards", "clean"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "shards" / "shards.json").write_text("{}")
+    Manifest("dedup", "documents", 1).write(tmp_path / "clean")
+    (node,) = planned(stage("one", "fit", "['clean', 'model']", "steps = 1"), tmp_path)
+    assert [source.kind for source in node.sources] == ["documents", "checkpoint"]
+    with pytest.raises(ConfigError, match="the input 'shards' is of kind 'shards', but fit takes documents"):
+        planned(stage("one", "fit", "['clean', 'shards']", "steps = 1"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (stage("one", "gathr", "[]"), "unknown verb 'gathr': did you mean 'gather'"),
+        (stage("one", "gather", "['a.txt']", "wieght = 1"), "unknown key 'wieght': did you mean 'weight'"),
+        (stage("one", "gather", "['a.txt']", "weight = 'x'"), 'weight is "x"'),
+        (stage("one", "gather", "[]"), "no inputs, but gather takes files .any number., documents .any number."),
+        (stage("one", "gather", "['b.txt']"), "neither a stage above it nor a file .*did you mean 'a.txt'"),
+        (stage("one", "gather", "['zzzzz']"), "no stage stands above it"),
+        (stage("one", "gather", "['*.csv']"), "matches no file"),
+        (stage("one", "gather", "['one']"), "names itself as input"),
+        (stage("one", "gather", "['two']") + stage("two", "gather", "['one']"), "names 'two', which stands below it"),
+        (stage("one", "gather", "['a.txt']") + stage("two", "gather", "['on']"), "did you mean 'one'"),
+        (stage("one", "gather", "['a.txt']") + stage("two", "gather", "['qqq']"), "stages above it: one"),
+        (stage("one", "fit", "['a.txt']", "steps = 1"), 'put a stage with verb = "read" between'),
+        (stage("one", "fit", "['a.txt']"), "steps is missing"),
+        (stage("one", "fit", "['a.txt']", "steps = 0"), "stage 'one': steps must be 1 or more"),
+        (stage("one", "gather", "['folder']"), r"write a glob, as in folder/\*.jsonl.gz"),
+        (
+            stage("d", "gather", "['a.txt']")
+            + stage("m", "fit", "['d']", "steps = 1")
+            + stage("n", "fit", "['m']", "steps = 1"),
+            "none of kind 'documents'",
+        ),
+        (
+            stage("d", "gather", "['a.txt']")
+            + stage("m", "fit", "['d']", "steps = 1")
+            + stage("k", "fit", "['d']", "steps = 1")
+            + stage("n", "fit", "['d', 'm', 'k']", "steps = 1"),
+            "2 of kind 'checkpoint' among the inputs, but fit takes documents .1 or more., checkpoint .at most 1.",
+        ),
+    ],
+)
+def test_wrong_graphs_are_refused_before_anything_runs(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError, match=words) as caught:
+        planned(text, tmp_path)
+    assert caught.value.path == str(tmp_path / "r.toml")
+
+
+def test_a_broken_manifest_is_named(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "manifest.json").write_text("[")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        planned(stage("one", "gather", "['old']"), tmp_path)
