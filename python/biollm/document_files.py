@@ -26,7 +26,9 @@ BLOCK_ROWS: Final = 1 << 16
 
 _MANIFEST: Final = "manifest.json"
 # What an interrupted run of a verb may have left.
-_OURS: Final = re.compile(r"(documents/)?\..*\.tmp|documents/part-\d+\.parquet|decisions\.parquet|summary\.json")
+_OURS: Final = re.compile(
+    r"(documents/)?\..*\.tmp|documents/part-\d+\.parquet|decisions\.parquet|rejected\.jsonl|summary\.json"
+)
 
 
 def begin_folder(path: str | os.PathLike[str], sources: Any = ()) -> Path:

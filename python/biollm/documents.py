@@ -22,7 +22,7 @@ class Documents:
         open_reader: gives a fresh `pyarrow.RecordBatchReader` at each call.
         schema: the schema of every reader.
         one_shot: whether the stream can be opened only once (it came from a reader or a foreign stream).
-        inputs: what the documents were made of, for the manifest.
+        inputs: what the documents were made of, for the manifest; a function where it is best asked after a pass.
         description: what to call them in messages.
 
     `__arrow_c_stream__` makes it an Arrow stream for polars, duckdb, pandas and pyarrow.
@@ -34,7 +34,7 @@ class Documents:
         schema: pa.Schema,
         *,
         one_shot: bool = False,
-        inputs: tuple[InputRecord, ...] = (),
+        inputs: tuple[InputRecord, ...] | Callable[[], tuple[InputRecord, ...]] = (),
         description: str = "documents",
     ) -> None:
         for name in ("id", "text"):
@@ -43,7 +43,7 @@ class Documents:
         self._open = open_reader
         self.schema = schema
         self.one_shot = one_shot
-        self.inputs = inputs
+        self._inputs = inputs
         self.description = description
         self._opened = False
 
@@ -53,6 +53,11 @@ class Documents:
     ) -> Documents:
         """Documents over a table in memory."""
         return cls(table.to_reader, table.schema, inputs=inputs, description=description)
+
+    @property
+    def inputs(self) -> tuple[InputRecord, ...]:
+        """What the documents were made of. Free after a whole pass; before one, files are hashed here."""
+        return self._inputs() if callable(self._inputs) else self._inputs
 
     def reader(self) -> pa.RecordBatchReader:
         """A fresh reader from the first row.

@@ -93,7 +93,7 @@ def _filter_documents(documents: Documents, keep_mask: Mask) -> Documents:
         lambda: _filter_reader(documents.reader(), keep_mask),
         documents.schema,
         one_shot=documents.one_shot,
-        inputs=documents.inputs,
+        inputs=lambda: documents.inputs,
         description=f"{documents.description}, filtered",
     )
 

@@ -23,7 +23,10 @@ impl Compression {
             "none" => Ok(Self::None),
             "gzip" => Ok(Self::Gzip),
             "zstd" => Ok(Self::Zstd),
-            _ => Err(Error::input("compression", format!("unknown compression {name:?}: none, gzip or zstd"))),
+            _ => Err(Error::input(
+                "compression",
+                format!("unknown compression {name:?}: none, gzip or zstd"),
+            )),
         }
     }
 }
@@ -42,7 +45,11 @@ pub enum Pulled {
 enum Coding {
     Plain,
     Gzip(Box<Gzip>),
-    Zstd { decoder: raw::Decoder<'static>, at_boundary: bool, began: bool },
+    Zstd {
+        decoder: raw::Decoder<'static>,
+        at_boundary: bool,
+        began: bool,
+    },
 }
 
 /// See the module.
@@ -65,22 +72,39 @@ impl Decoder {
                 let mut decoder = raw::Decoder::new().map_err(wrong)?;
                 let window = raw::DParameter::WindowLogMax(limits::MAX_ZSTD_WINDOW_LOG);
                 decoder.set_parameter(window).map_err(wrong)?;
-                Coding::Zstd { decoder, at_boundary: false, began: false }
+                Coding::Zstd {
+                    decoder,
+                    at_boundary: false,
+                    began: false,
+                }
             }
         };
-        Ok(Self { coding, input: Vec::new(), taken: 0, finished: false })
+        Ok(Self {
+            coding,
+            input: Vec::new(),
+            taken: 0,
+            finished: false,
+        })
     }
 
     /// Hands over the next compressed bytes. They are kept until pulled: push blocks, not whole files.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         if self.finished {
-            return Err(Error::input("bytes", "bytes were pushed after the end of the input was declared"));
+            return Err(Error::input(
+                "bytes",
+                "bytes were pushed after the end of the input was declared",
+            ));
         }
         self.input.drain(..self.taken);
         self.taken = 0;
         limits::reserve(&mut self.input, bytes.len(), "compressed input")?;
         self.input.extend_from_slice(bytes);
         Ok(())
+    }
+
+    /// Bytes that were pushed and not yet decoded.
+    pub fn pending_bytes(&self) -> usize {
+        self.input.len() - self.taken
     }
 
     /// Declares that nothing more will be pushed.
@@ -112,7 +136,11 @@ impl Decoder {
                     }
                     (taken, written, gzip.at_boundary(), "gzip")
                 }
-                Coding::Zstd { decoder, at_boundary, began } => {
+                Coding::Zstd {
+                    decoder,
+                    at_boundary,
+                    began,
+                } => {
                     let (taken, written) = zstd_step(decoder, input, output, at_boundary, began)?;
                     (taken, written, *at_boundary, "zstd")
                 }
@@ -130,7 +158,9 @@ impl Decoder {
             if may_end {
                 return Ok(Pulled::End);
             }
-            return Err(Error::format(format!("{name}: the data ends too early: the file is cut off")));
+            return Err(Error::format(format!(
+                "{name}: the data ends too early: the file is cut off"
+            )));
         }
     }
 }
@@ -153,7 +183,11 @@ fn zstd_step(
             let hint = "compress it again with a smaller window (zstd without --ultra --long)";
             return Error::limit("bytes of the zstd window", window + 1, window, hint);
         }
-        let what = if *began { "the compressed data is damaged" } else { "not a zstd file" };
+        let what = if *began {
+            "the compressed data is damaged"
+        } else {
+            "not a zstd file"
+        };
         Error::format(format!("zstd: {what} ({reason})"))
     })?;
     if status.bytes_read > 0 || status.bytes_written > 0 {
@@ -196,30 +230,55 @@ mod tests {
     }
 
     fn sample() -> Vec<u8> {
-        (0..50_000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 20).to_le_bytes()).collect()
+        (0..50_000u32)
+            .flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 20).to_le_bytes())
+            .collect()
     }
 
     #[test]
     fn any_pieces_give_the_same_bytes() {
         let data = sample();
         let skippable = [0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, 1, 2, 3];
-        let gz = [gzip(&data[..70_000]), gzip(b""), gzip(&data[70_000..]), vec![0; 20]].concat();
-        let zst = [zstd(&data[..70_000]), zstd(b""), skippable.to_vec(), zstd(&data[70_000..])].concat();
-        for (compression, coded) in
-            [(Compression::None, data.clone()), (Compression::Gzip, gz), (Compression::Zstd, zst)]
-        {
+        let gz = [
+            gzip(&data[..70_000]),
+            gzip(b""),
+            gzip(&data[70_000..]),
+            vec![0; 20],
+        ]
+        .concat();
+        let zst = [
+            zstd(&data[..70_000]),
+            zstd(b""),
+            skippable.to_vec(),
+            zstd(&data[70_000..]),
+        ]
+        .concat();
+        for (compression, coded) in [
+            (Compression::None, data.clone()),
+            (Compression::Gzip, gz),
+            (Compression::Zstd, zst),
+        ] {
             for (piece, block) in [(1, 4096), (7, 1), (1000, 333), (1 << 20, 1 << 20)] {
-                assert!(decode(compression, &coded, piece, block).unwrap() == data, "{compression:?} {piece} {block}");
+                assert!(
+                    decode(compression, &coded, piece, block).unwrap() == data,
+                    "{compression:?} {piece} {block}"
+                );
             }
         }
     }
 
     #[test]
     fn every_cut_is_an_error() {
-        for (compression, coded) in [(Compression::Gzip, gzip(b"abcabcabc")), (Compression::Zstd, zstd(b"abcabcabc"))] {
+        for (compression, coded) in [
+            (Compression::Gzip, gzip(b"abcabcabc")),
+            (Compression::Zstd, zstd(b"abcabcabc")),
+        ] {
             for cut in 0..coded.len() {
                 let r = decode(compression, &coded[..cut], 5, 64);
-                assert!(matches!(r, Err(Error::Format { .. })), "{compression:?} cut at {cut}: {r:?}");
+                assert!(
+                    matches!(r, Err(Error::Format { .. })),
+                    "{compression:?} cut at {cut}: {r:?}"
+                );
             }
         }
     }
@@ -241,7 +300,10 @@ mod tests {
 
     #[test]
     fn garbage_after_the_end_is_an_error() {
-        for (compression, coded) in [(Compression::Gzip, gzip(b"abc")), (Compression::Zstd, zstd(b"abc"))] {
+        for (compression, coded) in [
+            (Compression::Gzip, gzip(b"abc")),
+            (Compression::Zstd, zstd(b"abc")),
+        ] {
             for tail in [&b"x"[..], b"garbage and more", b"\x1f", b"\x28\xb5\x2f"] {
                 let r = decode(compression, &[&coded[..], tail].concat(), 100, 64);
                 assert!(matches!(r, Err(Error::Format { .. })), "{compression:?} {tail:?}");
@@ -260,15 +322,24 @@ mod tests {
         let good = [&full[..], &sum, &body].concat();
         assert_eq!(decode(Compression::Gzip, &good, 1, 64).unwrap(), b"abc");
         let bad = [&full[..], &[sum[0] ^ 1, sum[1]], &body].concat();
-        assert!(matches!(decode(Compression::Gzip, &bad, 100, 64), Err(Error::Format { .. })));
+        assert!(matches!(
+            decode(Compression::Gzip, &bad, 100, 64),
+            Err(Error::Format { .. })
+        ));
         let endless = [&[0x1F, 0x8B, 8, 8, 0, 0, 0, 0, 0, 3][..], &vec![b'n'; 1 << 20]].concat();
-        assert!(matches!(decode(Compression::Gzip, &endless, 4096, 64), Err(Error::Format { .. })));
+        assert!(matches!(
+            decode(Compression::Gzip, &endless, 4096, 64),
+            Err(Error::Format { .. })
+        ));
     }
 
     #[test]
     fn a_huge_zstd_window_is_a_limit() {
         // Magic, a header that names a window of 2^31 bytes, one empty last block.
         let frame = [0x28, 0xB5, 0x2F, 0xFD, 0x00, 0xA8, 1, 0, 0];
-        assert!(matches!(decode(Compression::Zstd, &frame, 100, 64), Err(Error::Limit { .. })));
+        assert!(matches!(
+            decode(Compression::Zstd, &frame, 100, 64),
+            Err(Error::Limit { .. })
+        ));
     }
 }

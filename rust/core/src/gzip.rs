@@ -35,7 +35,11 @@ pub(crate) struct Gzip {
 
 impl Gzip {
     pub(crate) fn new() -> Self {
-        Self { inflate: Decompress::new(false), crc: Crc::new(), state: State::Header }
+        Self {
+            inflate: Decompress::new(false),
+            crc: Crc::new(),
+            state: State::Header,
+        }
     }
 
     /// Whether the stream may end here.
@@ -58,13 +62,19 @@ impl Gzip {
             },
             State::Body => self.inflate(input, output),
             State::Trailer => {
-                let Some(trailer) = input.first_chunk::<8>() else { return Ok((0, 0)) };
+                let Some(trailer) = input.first_chunk::<8>() else {
+                    return Ok((0, 0));
+                };
                 let [a, b, c, d, e, f, g, h] = *trailer;
                 if u32::from_le_bytes([a, b, c, d]) != self.crc.sum() {
-                    return Err(Error::format("gzip: the checksum does not match: the file is damaged"));
+                    return Err(Error::format(
+                        "gzip: the checksum does not match: the file is damaged",
+                    ));
                 }
                 if u32::from_le_bytes([e, f, g, h]) != self.crc.amount() {
-                    return Err(Error::format("gzip: the size does not match: the file is damaged"));
+                    return Err(Error::format(
+                        "gzip: the size does not match: the file is damaged",
+                    ));
                 }
                 self.state = State::Between;
                 Ok((8, 0))
@@ -75,7 +85,9 @@ impl Gzip {
                 if padding < input.len() {
                     self.state = State::Header;
                     if input[padding] != 0x1F {
-                        return Err(Error::format("gzip: bytes follow the last member that are no gzip data"));
+                        return Err(Error::format(
+                            "gzip: bytes follow the last member that are no gzip data",
+                        ));
                     }
                 }
                 Ok((padding, 0))
@@ -116,7 +128,9 @@ fn header_length(input: &[u8]) -> Result<Option<usize>> {
             return wrong("the data does not begin with 1f 8b: not a gzip file");
         }
     }
-    let Some(&[_, _, method, flags, ..]) = input.first_chunk::<10>() else { return Ok(None) };
+    let Some(&[_, _, method, flags, ..]) = input.first_chunk::<10>() else {
+        return Ok(None);
+    };
     if method != 8 || flags & FLAGS_RESERVED != 0 {
         return wrong("the header asks for an unknown method or flag");
     }
@@ -136,7 +150,9 @@ fn header_length(input: &[u8]) -> Result<Option<usize>> {
     let (end, crc_bytes) = (scan(), if flags & FLAG_HEADER_CRC != 0 { 2 } else { 0 });
     match end {
         Some(end) if end <= MAX_HEADER_BYTES => {
-            let Some(tail) = input.get(end..end + crc_bytes) else { return Ok(None) };
+            let Some(tail) = input.get(end..end + crc_bytes) else {
+                return Ok(None);
+            };
             if let [low, high] = *tail {
                 let mut crc = Crc::new();
                 crc.update(&input[..end]);

@@ -18,6 +18,9 @@ pub const MAX_JSON_DEPTH: usize = 128;
 /// Most threads a caller may ask for.
 pub const MAX_THREADS: usize = 1024;
 
+/// Most bytes of a stream that may be pushed into a reader and wait there to be decoded.
+pub const MAX_PUSHED_BYTES: usize = 8 << 20;
+
 /// Largest window of a zstd frame, as a power of two: 128 MiB, what the `zstd` tool takes unasked.
 pub const MAX_ZSTD_WINDOW_LOG: u32 = 27;
 

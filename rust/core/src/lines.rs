@@ -76,6 +76,11 @@ impl Lines {
         self.decoder.push(bytes)
     }
 
+    /// Bytes that were pushed and not yet decoded.
+    pub fn pending_bytes(&self) -> usize {
+        self.decoder.pending_bytes()
+    }
+
     /// Declares the end of the file.
     pub fn finish(&mut self) {
         self.decoder.finish();
@@ -95,8 +100,14 @@ impl Lines {
     pub fn next_line(&mut self, monitor: &Monitor) -> Result<Line<'_>> {
         let found = self.find(monitor)?;
         Ok(match found {
-            Found::Text(from, to) => Line::Text { number: self.number, bytes: &self.buffer[from..to] },
-            Found::TooLong(at_least_bytes) => Line::TooLong { number: self.number, at_least_bytes },
+            Found::Text(from, to) => Line::Text {
+                number: self.number,
+                bytes: &self.buffer[from..to],
+            },
+            Found::TooLong(at_least_bytes) => Line::TooLong {
+                number: self.number,
+                at_least_bytes,
+            },
             Found::Starved => Line::Starved,
             Found::End => Line::End,
         })
@@ -145,8 +156,16 @@ impl Lines {
     fn line(&mut self, from: usize, to: usize) -> Found {
         self.number += 1;
         let marked = self.number == 1 && self.buffer[from..to].starts_with(BYTE_ORDER_MARK);
-        let from = if marked { from + BYTE_ORDER_MARK.len() } else { from };
-        if to - from > self.max_line_bytes { Found::TooLong((to - from) as u64) } else { Found::Text(from, to) }
+        let from = if marked {
+            from + BYTE_ORDER_MARK.len()
+        } else {
+            from
+        };
+        if to - from > self.max_line_bytes {
+            Found::TooLong((to - from) as u64)
+        } else {
+            Found::Text(from, to)
+        }
     }
 
     /// Makes place for a block behind what is filled.
@@ -158,7 +177,12 @@ impl Lines {
         }
         if self.filled + BLOCK_BYTES > self.buffer.len() {
             let most = self.max_line_bytes.saturating_add(2 * BLOCK_BYTES);
-            let wanted = self.buffer.len().saturating_mul(2).min(most).max(self.filled + BLOCK_BYTES);
+            let wanted = self
+                .buffer
+                .len()
+                .saturating_mul(2)
+                .min(most)
+                .max(self.filled + BLOCK_BYTES);
             let more = wanted - self.buffer.len();
             limits::reserve(&mut self.buffer, more, "a long line")?;
             self.buffer.resize(wanted, 0);
@@ -197,7 +221,10 @@ mod tests {
             let want = ["a\u{2028}b\rc\u{85}d\r", "", "\0\u{feff}x", "last"];
             assert_eq!(got.len(), want.len());
             for (i, (number, line)) in got.iter().enumerate() {
-                assert_eq!((*number, line.as_deref()), (i as u64 + 1, Some(want[i].as_bytes())));
+                assert_eq!(
+                    (*number, line.as_deref()),
+                    (i as u64 + 1, Some(want[i].as_bytes()))
+                );
             }
         }
         assert!(lines(b"", 1, 10).is_empty());
@@ -208,12 +235,29 @@ mod tests {
     #[test]
     fn a_long_line_is_passed_over() {
         for piece in [1, 100, 1 << 20] {
-            let data = [b"ab\n".to_vec(), vec![b'x'; 2_000_000], b"\ncd\n".to_vec(), vec![b'y'; 11]].concat();
+            let data = [
+                b"ab\n".to_vec(),
+                vec![b'x'; 2_000_000],
+                b"\ncd\n".to_vec(),
+                vec![b'y'; 11],
+            ]
+            .concat();
             let piece = if piece == 1 { 997 } else { piece };
             let got = lines(&data, piece, 10);
-            assert_eq!(got, vec![(1, Some(b"ab".to_vec())), (2, None), (3, Some(b"cd".to_vec())), (4, None)]);
+            assert_eq!(
+                got,
+                vec![
+                    (1, Some(b"ab".to_vec())),
+                    (2, None),
+                    (3, Some(b"cd".to_vec())),
+                    (4, None)
+                ]
+            );
         }
-        assert_eq!(lines(b"0123456789\n", 3, 10)[0].1.as_deref(), Some(&b"0123456789"[..]));
+        assert_eq!(
+            lines(b"0123456789\n", 3, 10)[0].1.as_deref(),
+            Some(&b"0123456789"[..])
+        );
     }
 
     #[test]

@@ -13,7 +13,10 @@ pub struct TextColumn {
 
 impl Default for TextColumn {
     fn default() -> Self {
-        Self { offsets: vec![0], data: Vec::new() }
+        Self {
+            offsets: vec![0],
+            data: Vec::new(),
+        }
     }
 }
 
@@ -39,7 +42,8 @@ impl TextColumn {
 
     /// Forgets the row that is being written.
     pub fn drop_row(&mut self) {
-        self.data.truncate(self.offsets.last().map_or(0, |&end| end as usize));
+        self.data
+            .truncate(self.offsets.last().map_or(0, |&end| end as usize));
     }
 }
 
@@ -99,7 +103,12 @@ impl Batch {
 
     /// Forgets the row that is being written.
     pub fn drop_row(&mut self) {
-        for column in [&mut self.id, &mut self.text, &mut self.source.texts, &mut self.meta] {
+        for column in [
+            &mut self.id,
+            &mut self.text,
+            &mut self.source.texts,
+            &mut self.meta,
+        ] {
             column.drop_row();
         }
     }

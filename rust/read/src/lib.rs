@@ -1,11 +1,13 @@
 //! Files of documents as batches of columns: JSON Lines, a document a line, a document a file.
 
 pub mod columns;
-mod record;
+pub mod options;
 pub mod reader;
+mod record;
 
 pub use columns::{Batch, OptionalTexts, Rejected, TextColumn};
-pub use reader::{Format, Options, Reader};
+pub use options::{Format, Options};
+pub use reader::Reader;
 
 #[cfg(test)]
 mod tests;

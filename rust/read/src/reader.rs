@@ -1,8 +1,9 @@
 //! One file, or a stream that is pushed in, as batches of documents.
 
 use crate::columns::{Batch, Rejected};
+use crate::options::{Format, Options, RAISE_LIMIT};
 use crate::record;
-use biollm_core::decode::{Compression, Decoder, Pulled};
+use biollm_core::decode::{Decoder, Pulled};
 use biollm_core::lines::{BLOCK_BYTES, Line, Lines};
 use biollm_core::{Error, Monitor, Result, limits};
 use std::fs::File;
@@ -16,85 +17,13 @@ const BATCH_ROWS: usize = 1 << 16;
 /// Bytes of columns after which a batch is handed out.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// Most fields that make up one text.
-const MAX_TEXT_FIELDS: usize = 64;
-
-pub(crate) const RAISE_LIMIT: &str = "raise max_document_bytes, or split the document";
-
-/// How documents lie in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// A JSON object a line.
-    Jsonl,
-    /// A document a line.
-    Lines,
-    /// The whole file is one document.
-    Text,
-}
-
-impl Format {
-    /// The format called `name`: "jsonl", "lines" or "text".
-    pub fn by_name(name: &str) -> Result<Self> {
-        match name {
-            "jsonl" => Ok(Self::Jsonl),
-            "lines" => Ok(Self::Lines),
-            "text" => Ok(Self::Text),
-            _ => Err(Error::input("format", format!("unknown format {name:?}: jsonl, lines or text"))),
-        }
-    }
-}
-
-/// How to read.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// How documents lie in the file.
-    pub format: Format,
-    /// How the file is compressed.
-    pub compression: Compression,
-    /// The fields that make up the text, joined by a blank line. JSON Lines only.
-    pub text: Vec<String>,
-    /// The field that is the id; `None`: "id" where a record has one, else the row.
-    pub id: Option<String>,
-    /// The field that is the source; `None`: "source" where it is a string.
-    pub source: Option<String>,
-    /// What stands before the row number in an id that is made up.
-    pub id_prefix: String,
-    /// Longest line and longest document.
-    pub max_document_bytes: usize,
-    /// Whether a bad record is passed over and counted, rather than an error.
-    pub skip: bool,
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        let ceiling = limits::MAX_DOCUMENT_BYTES_CEILING;
-        if self.max_document_bytes == 0 {
-            return Err(Error::input("max_document_bytes", "max_document_bytes is 0: give at least 1"));
-        }
-        if self.max_document_bytes > ceiling {
-            let value = self.max_document_bytes as u64;
-            return Err(Error::limit("max_document_bytes", value, ceiling as u64, "split longer documents"));
-        }
-        if self.text.is_empty() {
-            return Err(Error::input("text", "no text field is named"));
-        }
-        if self.text.len() > MAX_TEXT_FIELDS {
-            let (value, limit) = (self.text.len() as u64, MAX_TEXT_FIELDS as u64);
-            return Err(Error::limit("text fields", value, limit, "name fewer"));
-        }
-        let mut names: Vec<&String> = self.text.iter().chain(&self.id).chain(&self.source).collect();
-        names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            let message = format!("field {:?} is named twice among text, id and source", pair[0]);
-            return Err(Error::input("text", message));
-        }
-        Ok(())
-    }
-}
-
 enum Content {
     Lines(Box<Lines>),
-    Whole { decoder: Box<Decoder>, data: Vec<u8>, too_long: bool },
+    Whole {
+        decoder: Box<Decoder>,
+        data: Vec<u8>,
+        too_long: bool,
+    },
 }
 
 /// See the module.
@@ -141,13 +70,22 @@ impl Reader {
         let content = match options.format {
             Format::Text => {
                 let decoder = Box::new(Decoder::new(options.compression)?);
-                Content::Whole { decoder, data: Vec::new(), too_long: false }
+                Content::Whole {
+                    decoder,
+                    data: Vec::new(),
+                    too_long: false,
+                }
             }
-            Format::Jsonl | Format::Lines => {
-                Content::Lines(Box::new(Lines::new(options.compression, options.max_document_bytes)?))
-            }
+            Format::Jsonl | Format::Lines => Content::Lines(Box::new(Lines::new(
+                options.compression,
+                options.max_document_bytes,
+            )?)),
         };
-        let block = if file.is_some() { limits::filled(BLOCK_BYTES, 0, "a block of a file")? } else { Vec::new() };
+        let block = if file.is_some() {
+            limits::filled(BLOCK_BYTES, 0, "a block of a file")?
+        } else {
+            Vec::new()
+        };
         Ok(Self {
             options,
             content,
@@ -167,7 +105,27 @@ impl Reader {
     /// Hands over the next bytes of the stream as they are (compressed, if it is).
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         if self.file.is_some() {
-            return Err(Error::input("bytes", "this reader reads a file: nothing can be pushed into it"));
+            return Err(Error::input(
+                "bytes",
+                "this reader reads a file: nothing can be pushed into it",
+            ));
+        }
+        let pending = match &self.content {
+            Content::Lines(lines) => lines.pending_bytes(),
+            Content::Whole { decoder, .. } => decoder.pending_bytes(),
+        };
+        let (waiting, limit) = (
+            pending.saturating_add(bytes.len()) as u64,
+            limits::MAX_PUSHED_BYTES as u64,
+        );
+        if waiting > limit {
+            let hint = "push smaller blocks, and call next_batch until it gives None between them";
+            return Err(Error::limit(
+                "pushed bytes that wait to be decoded",
+                waiting,
+                limit,
+                hint,
+            ));
         }
         self.feed(bytes)
     }
@@ -185,6 +143,11 @@ impl Reader {
         self.bytes_read
     }
 
+    /// Whether everything has been read and handed out.
+    pub fn ended(&self) -> bool {
+        self.ended && self.batch.rows == 0 && self.batch.rejected.is_empty()
+    }
+
     /// xxh3-128 of the file's bytes, once all of it has been read.
     pub fn xxh3_128_hex(&self) -> Option<String> {
         self.ended.then(|| format!("{:032x}", self.hasher.digest128()))
@@ -193,7 +156,10 @@ impl Reader {
     /// The next documents. `None` at the end, or where what was pushed does not yet fill a batch.
     pub fn next_batch(&mut self, monitor: &Monitor) -> Result<Option<Batch>> {
         if self.failed {
-            return Err(Error::input("reader", "this reader has failed before: open a new one"));
+            return Err(Error::input(
+                "reader",
+                "this reader has failed before: open a new one",
+            ));
         }
         if let Some(total) = self.total_bytes {
             monitor.set_total(total);
@@ -210,7 +176,11 @@ impl Reader {
             Ok(()) => {
                 let full = self.is_full() || self.ended;
                 let empty = self.batch.rows == 0 && self.batch.rejected.is_empty();
-                Ok(if full && !empty { Some(std::mem::take(&mut self.batch)) } else { None })
+                Ok(if full && !empty {
+                    Some(std::mem::take(&mut self.batch))
+                } else {
+                    None
+                })
             }
         }
     }
@@ -235,7 +205,9 @@ impl Reader {
 
     /// Feeds the next block of the file; false where bytes are pushed in and no more are there.
     fn read_block(&mut self, monitor: &Monitor) -> Result<bool> {
-        let Some(mut file) = self.file.as_ref() else { return Ok(false) };
+        let Some(mut file) = self.file.as_ref() else {
+            return Ok(false);
+        };
         let n = loop {
             monitor.check()?;
             match file.read(&mut self.block) {
@@ -277,18 +249,31 @@ impl Reader {
                 self.ended = true;
                 return Ok(false);
             }
-            Line::TooLong { number, at_least_bytes } => {
-                (number, Err(Error::limit("bytes of the line", at_least_bytes, limit, RAISE_LIMIT)))
-            }
+            Line::TooLong {
+                number,
+                at_least_bytes,
+            } => (
+                number,
+                Err(Error::limit(
+                    "bytes of the line",
+                    at_least_bytes,
+                    limit,
+                    RAISE_LIMIT,
+                )),
+            ),
             Line::Text { bytes, .. } if bytes.trim_ascii().is_empty() => return Ok(false),
             Line::Text { number, bytes } => {
                 let (row, options, batch) = (self.records, &self.options, &mut self.batch);
                 let outcome = match simdutf8::compat::from_utf8(bytes) {
                     Err(error) => {
                         let place = error.valid_up_to() + 1;
-                        Err(Error::format(format!("not valid UTF-8 (byte {place} of the line)")))
+                        Err(Error::format(format!(
+                            "not valid UTF-8 (byte {place} of the line)"
+                        )))
                     }
-                    Ok(line) if options.format == Format::Jsonl => record::append(line, row, options, batch, monitor),
+                    Ok(line) if options.format == Format::Jsonl => {
+                        record::append(line, row, options, batch, monitor)
+                    }
                     Ok(line) => append_plain(line.strip_suffix('\r').unwrap_or(line), row, options, batch),
                 };
                 (number, outcome)
@@ -305,7 +290,10 @@ impl Reader {
             match error {
                 Error::Format { .. } | Error::Limit { .. } if self.options.skip => {
                     limits::reserve(&mut self.batch.rejected, 1, "the rejected records")?;
-                    self.batch.rejected.push(Rejected { line, reason: error.to_string() });
+                    self.batch.rejected.push(Rejected {
+                        line,
+                        reason: error.to_string(),
+                    });
                 }
                 error => return Err(error.at(Some(&self.path), Some(line))),
             }
@@ -316,7 +304,12 @@ impl Reader {
 
     /// Takes a block of a file that is one document; true when it needs more bytes first.
     fn whole(&mut self, monitor: &Monitor) -> Result<bool> {
-        let Content::Whole { decoder, data, too_long } = &mut self.content else {
+        let Content::Whole {
+            decoder,
+            data,
+            too_long,
+        } = &mut self.content
+        else {
             return Err(Error::Internal("a reader of whole files without one".into()));
         };
         monitor.check()?;
@@ -350,13 +343,24 @@ impl Reader {
         let data = data.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&data);
         let outcome = if too_long || data.len() > limit {
             let found = (data.len() as u64).max(limit as u64 + 1);
-            Err(Error::limit("bytes of the document", found, limit as u64, RAISE_LIMIT))
+            Err(Error::limit(
+                "bytes of the document",
+                found,
+                limit as u64,
+                RAISE_LIMIT,
+            ))
         } else {
             match simdutf8::compat::from_utf8(data) {
                 Ok(text) => append_plain(text, 0, &self.options, &mut self.batch),
                 Err(error) => {
-                    let line = 1 + data[..error.valid_up_to()].iter().filter(|&&b| b == b'\n').count() as u64;
-                    let error = Error::format(format!("not valid UTF-8 (byte {} of the file)", error.valid_up_to() + 1));
+                    let line = 1 + data[..error.valid_up_to()]
+                        .iter()
+                        .filter(|&&b| b == b'\n')
+                        .count() as u64;
+                    let error = Error::format(format!(
+                        "not valid UTF-8 (byte {} of the file)",
+                        error.valid_up_to() + 1
+                    ));
                     return self.settle(line, Err(error)).map(|()| false);
                 }
             }
@@ -369,7 +373,9 @@ impl Reader {
 /// A document that is all text.
 fn append_plain(text: &str, row: u64, options: &Options, batch: &mut Batch) -> Result<()> {
     batch.text.extend(text.as_bytes())?;
-    batch.id.extend(format!("{}{row}", options.id_prefix).as_bytes())?;
+    batch
+        .id
+        .extend(format!("{}{row}", options.id_prefix).as_bytes())?;
     batch.text.end_row()?;
     batch.id.end_row()?;
     batch.meta.end_row()?;

@@ -1,7 +1,7 @@
 //! One line of JSON Lines into one row of the columns.
 
 use crate::columns::Batch;
-use crate::reader::Options;
+use crate::options::{Options, RAISE_LIMIT};
 use biollm_core::{Error, Monitor, Result};
 use biollm_text::json::{self, Field, Kind, RawString};
 
@@ -13,8 +13,18 @@ struct Picked<'a> {
 }
 
 /// Appends the record on `line` as row number `row` of its file. On an error the open rows are the caller's to drop.
-pub(crate) fn append(line: &str, row: u64, options: &Options, batch: &mut Batch, monitor: &Monitor) -> Result<()> {
-    let mut picked = Picked { texts: vec![None; options.text.len()], id: None, source: None };
+pub(crate) fn append(
+    line: &str,
+    row: u64,
+    options: &Options,
+    batch: &mut Batch,
+    monitor: &Monitor,
+) -> Result<()> {
+    let mut picked = Picked {
+        texts: vec![None; options.text.len()],
+        id: None,
+        source: None,
+    };
     let meta = &mut batch.meta;
     meta.extend(b"{")?;
     json::each_field(line, monitor, |field: Field<'_>| {
@@ -32,7 +42,10 @@ pub(crate) fn append(line: &str, row: u64, options: &Options, batch: &mut Batch,
                 return Ok(());
             }
         }
-        let (source_name, source_named) = options.source.as_ref().map_or(("source", false), |name| (name, true));
+        let (source_name, source_named) = options
+            .source
+            .as_ref()
+            .map_or(("source", false), |name| (name, true));
         if field.key.is(source_name) {
             let fits = field.kind == Kind::String;
             picked.source = if source_named || fits { value } else { None };
@@ -52,7 +65,10 @@ pub(crate) fn append(line: &str, row: u64, options: &Options, batch: &mut Batch,
         (None | Some((Kind::Null, _)), _) => false,
         (Some((kind @ (Kind::Object | Kind::Array), _)), name) => {
             let name = name.as_deref().unwrap_or("source");
-            return Err(Error::format_field(name, format!("field {name:?} is {}, not a string", kind.name())));
+            return Err(Error::format_field(
+                name,
+                format!("field {name:?} is {}, not a string", kind.name()),
+            ));
         }
         (Some((kind, value)), name) => {
             let name = name.as_deref().unwrap_or("source");
@@ -82,23 +98,41 @@ fn append_text(picked: &Picked<'_>, options: &Options, batch: &mut Batch, monito
                 write(name, Kind::String, *value, &mut batch.text.data, monitor)?;
             }
             Some((kind, _)) => {
-                return Err(Error::format_field(name, format!("field {name:?} is {}, not a string", kind.name())));
+                return Err(Error::format_field(
+                    name,
+                    format!("field {name:?} is {}, not a string", kind.name()),
+                ));
             }
         }
     }
     let bytes = batch.text.open_row().len();
     if bytes > options.max_document_bytes {
         let limit = options.max_document_bytes as u64;
-        return Err(Error::limit("bytes of the document", bytes as u64, limit, crate::reader::RAISE_LIMIT));
+        return Err(Error::limit(
+            "bytes of the document",
+            bytes as u64,
+            limit,
+            RAISE_LIMIT,
+        ));
     }
     Ok(())
 }
 
-fn append_id(picked: &Picked<'_>, row: u64, options: &Options, batch: &mut Batch, monitor: &Monitor) -> Result<()> {
+fn append_id(
+    picked: &Picked<'_>,
+    row: u64,
+    options: &Options,
+    batch: &mut Batch,
+    monitor: &Monitor,
+) -> Result<()> {
     match (picked.id, &options.id) {
-        (Some((kind @ (Kind::String | Kind::Number | Kind::Bool), value)), name) => {
-            write(name.as_deref().unwrap_or("id"), kind, value, &mut batch.id.data, monitor)
-        }
+        (Some((kind @ (Kind::String | Kind::Number | Kind::Bool), value)), name) => write(
+            name.as_deref().unwrap_or("id"),
+            kind,
+            value,
+            &mut batch.id.data,
+            monitor,
+        ),
         (Some((kind, _)), Some(name)) => {
             let message = format!("field {name:?} is {}: an id is a string or a number", kind.name());
             Err(Error::format_field(name, message))

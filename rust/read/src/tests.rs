@@ -23,7 +23,8 @@ type Rows = (Vec<(String, String, Option<String>, String)>, Vec<Rejected>);
 
 fn strings(column: &TextColumn) -> Vec<String> {
     let rows = column.offsets.windows(2);
-    rows.map(|w| String::from_utf8(column.data[w[0] as usize..w[1] as usize].to_vec()).unwrap()).collect()
+    rows.map(|w| String::from_utf8(column.data[w[0] as usize..w[1] as usize].to_vec()).unwrap())
+        .collect()
 }
 
 fn read(data: &[u8], options: Options, piece: usize) -> Result<Rows> {
@@ -35,7 +36,11 @@ fn read(data: &[u8], options: Options, piece: usize) -> Result<Rows> {
         if let Some(batch) = reader.next_batch(&monitor)? {
             let (ids, texts) = (strings(&batch.id), strings(&batch.text));
             let (sources, metas) = (strings(&batch.source.texts), strings(&batch.meta));
-            assert!([ids.len(), texts.len(), sources.len(), metas.len()].iter().all(|&n| n == batch.rows));
+            assert!(
+                [ids.len(), texts.len(), sources.len(), metas.len()]
+                    .iter()
+                    .all(|&n| n == batch.rows)
+            );
             for i in 0..batch.rows {
                 let valid = batch.source.validity[i / 8] >> (i % 8) & 1 == 1;
                 let source = valid.then(|| sources[i].clone());
@@ -48,7 +53,10 @@ fn read(data: &[u8], options: Options, piece: usize) -> Result<Rows> {
             reader.finish();
         }
     }
-    assert_eq!(reader.xxh3_128_hex().unwrap(), biollm_core::hash::xxh3_128_hex(data));
+    assert_eq!(
+        reader.xxh3_128_hex().unwrap(),
+        biollm_core::hash::xxh3_128_hex(data)
+    );
     Ok((rows, rejected))
 }
 
@@ -103,10 +111,18 @@ fn named_fields_are_needed_and_joined() {
         (r#"{"title": "T", "body": "B", "pmid": null}"#, "pmid"),
         (r#"{"title": "T", "body": "B", "pmid": [1]}"#, "pmid"),
         (r#"{"title": "T", "body": "B\ud800", "pmid": 1}"#, "body"),
-        (r#"{"title": "T", "body": "B", "pmid": 1, "journal": {}}"#, "journal"),
+        (
+            r#"{"title": "T", "body": "B", "pmid": 1, "journal": {}}"#,
+            "journal",
+        ),
     ] {
         match read(bad.as_bytes(), o.clone(), 100) {
-            Err(Error::Format { field: Some(f), line: Some(1), path: Some(_), .. }) => assert_eq!(f, field),
+            Err(Error::Format {
+                field: Some(f),
+                line: Some(1),
+                path: Some(_),
+                ..
+            }) => assert_eq!(f, field),
             other => panic!("{bad}: {other:?}"),
         }
     }
@@ -128,17 +144,28 @@ fn skipping_loses_nothing_and_keeps_no_half_rows() {
     data.extend_from_slice(b"\n{\"text\": \"\xff\"}\n{\"text\": \"d\", \"m\": 2}");
     for piece in [1, 7, 1000] {
         let (rows, rejected) = read(&data, o.clone(), piece).unwrap();
-        let want =
-            vec![row("1", "a", None, "{}"), row("f:5", "b", None, "{}"), row("f:8", "d", None, r#"{"m": 2}"#)];
+        let want = vec![
+            row("1", "a", None, "{}"),
+            row("f:5", "b", None, "{}"),
+            row("f:8", "d", None, r#"{"m": 2}"#),
+        ];
         assert_eq!(rows, want);
-        assert_eq!(rejected.iter().map(|r| r.line).collect::<Vec<_>>(), vec![2, 4, 5, 6, 8, 9]);
+        assert_eq!(
+            rejected.iter().map(|r| r.line).collect::<Vec<_>>(),
+            vec![2, 4, 5, 6, 8, 9]
+        );
         assert!(rejected[2].reason.contains("max_document_bytes"));
     }
 }
 
 #[test]
 fn a_line_or_a_file_is_a_document() {
-    let (rows, _) = read("\u{feff}a\r\n\nb\u{2028}c\n  \nd".as_bytes(), options(Format::Lines), 3).unwrap();
+    let (rows, _) = read(
+        "\u{feff}a\r\n\nb\u{2028}c\n  \nd".as_bytes(),
+        options(Format::Lines),
+        3,
+    )
+    .unwrap();
     let texts: Vec<&str> = rows.iter().map(|r| r.1.as_str()).collect();
     assert_eq!(texts, ["a", "b\u{2028}c", "d"]);
     assert_eq!(rows[2].0, "f:2");
@@ -148,7 +175,11 @@ fn a_line_or_a_file_is_a_document() {
     let bad = read(b"one\ntwo\xff", options(Format::Text), 2);
     assert!(matches!(bad, Err(Error::Format { line: Some(2), .. })), "{bad:?}");
     for skip in [false, true] {
-        let o = Options { skip, max_document_bytes: 10, ..options(Format::Text) };
+        let o = Options {
+            skip,
+            max_document_bytes: 10,
+            ..options(Format::Text)
+        };
         assert_eq!(read(b"0123456789", o.clone(), 4).unwrap().0.len(), 1);
         for n in [11, 3_000_000] {
             let r = read(&vec![b'x'; n], o.clone(), 100_000);
@@ -169,16 +200,25 @@ fn a_broken_stream_is_an_error_even_when_skipping() {
         writeln!(encoder, "{{\"text\": \"{i}\"}}").unwrap();
     }
     let gz = encoder.finish().unwrap();
-    let o = Options { skip: true, compression: Compression::Gzip, ..options(Format::Jsonl) };
+    let o = Options {
+        skip: true,
+        compression: Compression::Gzip,
+        ..options(Format::Jsonl)
+    };
     assert_eq!(read(&gz, o.clone(), 100).unwrap().0.len(), 1000);
-    assert!(matches!(read(&gz[..gz.len() - 5], o, 100), Err(Error::Format { path: Some(_), .. })));
+    assert!(matches!(
+        read(&gz[..gz.len() - 5], o, 100),
+        Err(Error::Format { path: Some(_), .. })
+    ));
 }
 
 #[test]
 fn files_and_their_failures() {
     let monitor = Monitor::new();
     let path = std::env::temp_dir().join(format!("biollm-read-{}.jsonl", std::process::id()));
-    let data: String = (0..200_000).map(|i| format!("{{\"text\": \"t{i}\"}}\n")).collect();
+    let data: String = (0..200_000)
+        .map(|i| format!("{{\"text\": \"t{i}\"}}\n"))
+        .collect();
     std::fs::write(&path, &data).unwrap();
     let mut reader = Reader::open(&path, options(Format::Jsonl)).unwrap();
     let mut sizes = Vec::new();
@@ -190,15 +230,24 @@ fn files_and_their_failures() {
     assert_eq!(reader.bytes_read(), data.len() as u64);
     assert!(reader.next_batch(&monitor).unwrap().is_none());
     assert!(reader.push(b"x").is_err());
-    assert!(matches!(Reader::open(&std::env::temp_dir(), options(Format::Text)), Err(Error::Input { .. })));
+    assert!(matches!(
+        Reader::open(&std::env::temp_dir(), options(Format::Text)),
+        Err(Error::Input { .. })
+    ));
     std::fs::write(&path, "{").unwrap();
     let mut reader = Reader::open(&path, options(Format::Jsonl)).unwrap();
     assert!(matches!(reader.next_batch(&monitor), Err(Error::Format { .. })));
     assert!(matches!(reader.next_batch(&monitor), Err(Error::Input { .. })));
     std::fs::remove_file(&path).unwrap();
-    assert!(matches!(Reader::open(&path, options(Format::Jsonl)), Err(Error::File { .. })));
+    assert!(matches!(
+        Reader::open(&path, options(Format::Jsonl)),
+        Err(Error::File { .. })
+    ));
     let missing: PathBuf = "/nonexistent/x".into();
-    assert!(matches!(Reader::open(&missing, options(Format::Jsonl)), Err(Error::File { .. })));
+    assert!(matches!(
+        Reader::open(&missing, options(Format::Jsonl)),
+        Err(Error::File { .. })
+    ));
 }
 
 #[test]

@@ -139,7 +139,13 @@ pub fn each_field<'a>(
     monitor: &'a Monitor,
     mut visit: impl FnMut(Field<'a>) -> Result<()>,
 ) -> Result<()> {
-    let mut cursor = Cursor { text: line, bytes: line.as_bytes(), at: 0, check_at: CHECK_BYTES, monitor };
+    let mut cursor = Cursor {
+        text: line,
+        bytes: line.as_bytes(),
+        at: 0,
+        check_at: CHECK_BYTES,
+        monitor,
+    };
     cursor.skip_blanks();
     if cursor.peek() != Some(b'{') {
         return Err(match cursor.peek() {
@@ -158,8 +164,17 @@ pub fn each_field<'a>(
             let from = cursor.at;
             let (kind, escaped) = cursor.value()?;
             let value = &line[from..cursor.at];
-            let raw = if kind == Kind::String { &value[1..value.len() - 1] } else { value };
-            visit(Field { key, kind, value: RawString { raw, escaped }, span: &line[start..cursor.at] })?;
+            let raw = if kind == Kind::String {
+                &value[1..value.len() - 1]
+            } else {
+                value
+            };
+            visit(Field {
+                key,
+                kind,
+                value: RawString { raw, escaped },
+                span: &line[start..cursor.at],
+            })?;
             cursor.skip_blanks();
             match cursor.peek() {
                 Some(b',') => {
@@ -192,7 +207,10 @@ struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     fn wrong(&self, what: &str) -> Error {
-        Error::format(format!("not valid JSON: {what} (byte {} of the line)", self.at + 1))
+        Error::format(format!(
+            "not valid JSON: {what} (byte {} of the line)",
+            self.at + 1
+        ))
     }
 
     fn peek(&self) -> Option<u8> {
@@ -285,7 +303,13 @@ impl<'a> Cursor<'a> {
                         }
                         break;
                     }
-                    _ => return Err(self.wrong(if in_object { "expected ',' or '}'" } else { "expected ',' or ']'" })),
+                    _ => {
+                        return Err(self.wrong(if in_object {
+                            "expected ',' or '}'"
+                        } else {
+                            "expected ',' or ']'"
+                        }));
+                    }
                 }
                 self.at += 1;
                 objects >>= 1;
@@ -368,7 +392,11 @@ impl<'a> Cursor<'a> {
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at == from { Err(self.wrong("expected a digit")) } else { Ok(()) }
+        if self.at == from {
+            Err(self.wrong("expected a digit"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -383,7 +411,10 @@ fn plain_length(bytes: &[u8]) -> usize {
         }
         at += 32;
     }
-    at + bytes[at..].iter().position(|&b| special(b)).unwrap_or(bytes.len() - at)
+    at + bytes[at..]
+        .iter()
+        .position(|&b| special(b))
+        .unwrap_or(bytes.len() - at)
 }
 
 #[cfg(test)]
@@ -402,7 +433,11 @@ mod tests {
 
     fn unescaped(raw: &str) -> Result<String> {
         let mut out = Vec::new();
-        RawString { raw, escaped: raw.contains('\\') }.unescape_into(&mut out, &Monitor::new())?;
+        RawString {
+            raw,
+            escaped: raw.contains('\\'),
+        }
+        .unescape_into(&mut out, &Monitor::new())?;
         Ok(String::from_utf8(out).unwrap())
     }
 
@@ -431,12 +466,53 @@ mod tests {
     #[test]
     fn what_is_not_json_is_refused() {
         let bad = [
-            "", " ", "[]", "1", "null", "\"a\"", "{", "{}{}", "{} x", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}",
-            "{'a':1}", "{a:1}", "{\"a\":01}", "{\"a\":1.}", "{\"a\":.5}", "{\"a\":+1}", "{\"a\":-}", "{\"a\":1e}",
-            "{\"a\":NaN}", "{\"a\":Infinity}", "{\"a\":-Infinity}", "{\"a\":tru}", "{\"a\":nul", "{\"a\":\"\\x\"}",
-            "{\"a\":\"\\u12\"}", "{\"a\":\"\\u12g4\"}", "{\"a\":\"\t\"}", "{\"a\":\"\0\"}", "{\"a\":\"b}", "{\"a\":\"\\",
-            "{\"a\":[}", "{\"a\":[1,]}", "{\"a\":[1 2]}", "{\"a\":{]}", "{\"a\":{\"b\":1]}", "{\"a\":[1}}", "{\"a\":1 \"b\":2}",
-            "{\"a\":{,}}", "{\"a\":{\"b\"}}", "{\"a\":[,]}", "{\"a\":1}}", "{\"a\":\"\\u+123\"}", "\u{feff}{}", "{\"a\":1}\u{a0}",
+            "",
+            " ",
+            "[]",
+            "1",
+            "null",
+            "\"a\"",
+            "{",
+            "{}{}",
+            "{} x",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{,}",
+            "{'a':1}",
+            "{a:1}",
+            "{\"a\":01}",
+            "{\"a\":1.}",
+            "{\"a\":.5}",
+            "{\"a\":+1}",
+            "{\"a\":-}",
+            "{\"a\":1e}",
+            "{\"a\":NaN}",
+            "{\"a\":Infinity}",
+            "{\"a\":-Infinity}",
+            "{\"a\":tru}",
+            "{\"a\":nul",
+            "{\"a\":\"\\x\"}",
+            "{\"a\":\"\\u12\"}",
+            "{\"a\":\"\\u12g4\"}",
+            "{\"a\":\"\t\"}",
+            "{\"a\":\"\0\"}",
+            "{\"a\":\"b}",
+            "{\"a\":\"\\",
+            "{\"a\":[}",
+            "{\"a\":[1,]}",
+            "{\"a\":[1 2]}",
+            "{\"a\":{]}",
+            "{\"a\":{\"b\":1]}",
+            "{\"a\":[1}}",
+            "{\"a\":1 \"b\":2}",
+            "{\"a\":{,}}",
+            "{\"a\":{\"b\"}}",
+            "{\"a\":[,]}",
+            "{\"a\":1}}",
+            "{\"a\":\"\\u+123\"}",
+            "\u{feff}{}",
+            "{\"a\":1}\u{a0}",
         ];
         for line in bad {
             assert!(matches!(fields(line), Err(Error::Format { .. })), "{line:?}");
@@ -447,10 +523,16 @@ mod tests {
     fn depth_is_bounded_without_recursion() {
         let nested = |n: usize| format!("{{\"a\":{}{}}}", "[".repeat(n), "]".repeat(n));
         assert!(fields(&nested(limits::MAX_JSON_DEPTH - 1)).is_ok());
-        assert!(matches!(fields(&nested(limits::MAX_JSON_DEPTH)), Err(Error::Limit { .. })));
+        assert!(matches!(
+            fields(&nested(limits::MAX_JSON_DEPTH)),
+            Err(Error::Limit { .. })
+        ));
         let objects = |n: usize| format!("{}1{}", "{\"a\":".repeat(n), "}".repeat(n));
         assert!(fields(&objects(limits::MAX_JSON_DEPTH)).is_ok());
-        assert!(matches!(fields(&objects(limits::MAX_JSON_DEPTH + 1)), Err(Error::Limit { .. })));
+        assert!(matches!(
+            fields(&objects(limits::MAX_JSON_DEPTH + 1)),
+            Err(Error::Limit { .. })
+        ));
         let bomb = format!("{{\"a\":{}", "[".repeat(10_000_000));
         assert!(matches!(fields(&bomb), Err(Error::Limit { .. })));
     }
@@ -461,24 +543,47 @@ mod tests {
         assert_eq!(unescaped(all).unwrap(), "\"\\/\u{8}\u{c}\n\r\téé€🧬.");
         assert_eq!(unescaped("").unwrap(), "");
         assert_eq!(unescaped(r"\u0000").unwrap(), "\0");
-        for lone in [r"\ud83e", r"\ud83ex", r"\ud83e\n", r"\ud83e\u0041", r"\uddec", r"\ud83e\ud83e\uddec"] {
+        for lone in [
+            r"\ud83e",
+            r"\ud83ex",
+            r"\ud83e\n",
+            r"\ud83e\u0041",
+            r"\uddec",
+            r"\ud83e\ud83e\uddec",
+        ] {
             assert!(matches!(unescaped(lone), Err(Error::Format { .. })), "{lone}");
         }
-        let key = RawString { raw: r"t\u0065xt", escaped: true };
+        let key = RawString {
+            raw: r"t\u0065xt",
+            escaped: true,
+        };
         assert!(key.is("text") && !key.is("test"));
-        assert!(!RawString { raw: r"\ud800", escaped: true }.is("x"));
+        assert!(
+            !RawString {
+                raw: r"\ud800",
+                escaped: true
+            }
+            .is("x")
+        );
     }
 
     #[test]
     fn a_stopped_monitor_ends_long_lines() {
         let monitor = Monitor::new();
         monitor.stop();
-        for value in [format!("\"{}\"", "x".repeat(3 << 20)), format!("[{}0]", "0,".repeat(3 << 20))] {
+        for value in [
+            format!("\"{}\"", "x".repeat(3 << 20)),
+            format!("[{}0]", "0,".repeat(3 << 20)),
+        ] {
             let r = each_field(&format!("{{\"a\":{value}}}"), &monitor, |_| Ok(()));
             assert!(matches!(r, Err(Error::Stopped)));
         }
         let escapes = "\\n".repeat(1 << 20);
-        let r = RawString { raw: &escapes, escaped: true }.unescape_into(&mut Vec::new(), &monitor);
+        let r = RawString {
+            raw: &escapes,
+            escaped: true,
+        }
+        .unescape_into(&mut Vec::new(), &monitor);
         assert!(matches!(r, Err(Error::Stopped)));
     }
 
@@ -488,7 +593,10 @@ mod tests {
             let text = "x".repeat(n);
             assert_eq!(fields(&format!("{{\"a\":\"{text}\"}}")).unwrap()[0].2, text);
             assert!(fields(&format!("{{\"a\":\"{text}\u{1f}\"}}")).is_err());
-            assert_eq!(fields(&format!("{{\"a\":\"{text}\\\"é\"}}")).unwrap()[0].2, format!("{text}\\\"é"));
+            assert_eq!(
+                fields(&format!("{{\"a\":\"{text}\\\"é\"}}")).unwrap()[0].2,
+                format!("{text}\\\"é")
+            );
         }
     }
 }
