@@ -121,4 +121,23 @@ mod tests {
             assert_eq!(interner.intern("w7").unwrap(), 0);
         }
     }
+
+    #[test]
+    fn strings_do_not_pile_up() {
+        // Looking a string up costs its distance from the slot its hash names; the table is at most half full, so
+        // the mean stays near a half (Knuth, volume 3, 6.4: linear probing).
+        let texts: Vec<String> = (0..300_000).map(|i| format!("{i:b}")).collect();
+        let mut interner = Interner::new();
+        interner.clear().unwrap();
+        for text in &texts {
+            interner.intern(text).unwrap();
+        }
+        let mask = interner.slots_in_use - 1;
+        let taken = (0..interner.slots_in_use).filter(|&slot| interner.slots[slot] > 0);
+        let distances = taken.map(|slot| {
+            let home = interner.entries[interner.slots[slot] as usize - 1].hash as usize & mask;
+            slot.wrapping_sub(home) & mask
+        });
+        assert!(distances.sum::<usize>() < texts.len());
+    }
 }

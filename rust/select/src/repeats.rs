@@ -279,4 +279,35 @@ mod tests {
         check(&[], 0, &mut RepeatedNgrams::default());
         check(&[0], 1, &mut RepeatedNgrams::default());
     }
+
+    #[test]
+    fn the_work_for_each_n_is_at_most_the_words() {
+        let many = 1 << 20;
+        let mut state = 1u64;
+        let mut random = |below: u64| {
+            state = biollm_core::hash::splitmix64(state);
+            (state % below) as u32
+        };
+        let texts: [Vec<u32>; 4] = [
+            vec![0; many],
+            (0..many as u32).map(|i| i % 2).collect(),
+            (0..many).map(|_| random(2)).collect(),
+            (0..many as u32).map(|i| i % 1000).collect(),
+        ];
+        let monitor = Monitor::new();
+        let mut ngrams = RepeatedNgrams::default();
+        for words in &texts {
+            let mut counts = vec![0; 1000];
+            words.iter().for_each(|&w| counts[w as usize] += 1);
+            ngrams.begin(words, &counts, &monitor).unwrap();
+            for _ in 2..=10 {
+                // Every turn of a loop of `advance` is one of these.
+                let turns = ngrams.positions.len();
+                ngrams.advance(words, &monitor).unwrap();
+                assert!(turns <= words.len() && ngrams.part.len() == turns);
+                assert!(ngrams.part_sizes.len() <= turns && ngrams.starts.len() <= turns / 2 + 1);
+                assert!(ngrams.duplicate_characters(words, &[1; 1000], &monitor).unwrap() <= many as u64);
+            }
+        }
+    }
 }
