@@ -173,7 +173,7 @@ def test_a_verb_takes_the_folder_of_another(place: Path) -> None:
         (["fit", "a.txt", "-o", "m", "--steps", "1"], 1, "but fit takes documents (1 or more)"),
         (["fit", "a.txt", "-o", "m"], 2, "Missing option '--steps'"),
         (["gather", "b.txt", "-o", "m"], 1, "no such file, and no file matches: b.txt"),
-        (["gather", "a.txt", "-o", "m", "--weight", "heavy"], 2, "heavy"),
+        (["gather", "a.txt", "-o", "m", "--weight", "heavy"], 2, "--weight"),
         (["gather", "a.txt", "-o", "m", "--limits", "x"], 1, "limits is"),
         (["gather", "a.txt", "-o", "."], 1, "the output folder holds files"),
         (["gather", "a.txt", "-o", ".", "--overwrite"], 1, "lies in the output folder"),
@@ -277,7 +277,8 @@ def test_help_and_errors_in_a_process_of_its_own_import_nothing_heavy(tmp_path: 
         "import sys\n"
         "from biollm.cli.app import app\n"
         "try:\n    app(['dedup', '--help'] if sys.argv[1] == 'help' else ['run', 'no.toml', '-o', 'x'])\n"
-        "except SystemExit as end:\n    print(end.code, sorted({'torch', 'pyarrow', 'rich.progress'} & set(sys.modules)))\n"
+        "except SystemExit as end:\n"
+        "    print(end.code, sorted({'torch', 'pyarrow', 'rich.progress'} & set(sys.modules)))\n"
     )
     for argument, expected in (("help", "0 []"), ("run", "1 []")):
         command = [sys.executable, "-c", code, argument]
