@@ -16,6 +16,7 @@ from typing import Any
 
 from biollm import _native
 from native_case import ODD_VALUES, Call, NativeCase, mutations, scratch
+from native_cases_dedup import DEDUP_CASES
 from native_cases_read import READ_CASES
 from native_cases_select import SELECT_CASES
 
@@ -107,4 +108,4 @@ _BORDER = [
 
 # --- the table ------------------------------------------------------------------------------------------------------
 
-CASES: dict[str, NativeCase] = {case.name: case for case in [*_BORDER, *READ_CASES, *SELECT_CASES]}
+CASES: dict[str, NativeCase] = {case.name: case for case in [*_BORDER, *DEDUP_CASES, *READ_CASES, *SELECT_CASES]}

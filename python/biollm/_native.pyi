@@ -73,6 +73,28 @@ class DocumentReader:
     def xxh3_128(self) -> str | None: ...
     def __reduce__(self) -> Never: ...
 
+# --- dedup ----------------------------------------------------------------------------------------------------------
+
+def dedup_fuzzy(
+    texts: list[tuple[object, object, int]],
+    *,
+    threshold: float = 0.8,
+    unit: str = "word",
+    ngram: int = 5,
+    num_perm: int = 256,
+    bands: int = 32,
+    seed: int = 0,
+    keep: str = "first",
+    max_document_bytes: int | None = None,
+    threads: int | None = None,
+    progress: _Progress | None = None,
+) -> tuple[Buffer, Buffer, Buffer, Buffer, Buffer, Buffer, int]:
+    """Clusters texts by MinHash LSH and exact verification.
+
+    Cluster ids and representatives (int64, a row each); the pairs: a, b (int64), jaccard (float64); verified candidates
+    by similarity (uint64, 20 bins); rows whose shingle set an earlier row has.
+    """
+
 # --- select ---------------------------------------------------------------------------------------------------------
 
 def gopher_statistics(
@@ -85,3 +107,86 @@ def gopher_statistics(
     progress: _Progress | None = None,
 ) -> list[tuple[str, str, Buffer]]:
     """Statistics of each text for the Gopher rules: (name, "int64" or "float64", values) for each."""
+
+# --- tokenize -------------------------------------------------------------------------------------------------------
+
+_TextChunks = list[tuple[object, object, int]]
+
+@final
+class Tokenizer:
+    """A byte-level BPE tokenizer, immutable: from the bytes of a `tokenizer.json`, or with `pattern` from those of a
+    `.tiktoken` file.
+    """
+
+    def __new__(
+        cls, data: bytes, pattern: str | None = None, special_tokens: list[tuple[str, int]] = ...
+    ) -> Tokenizer: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def pattern(self) -> str: ...
+    @property
+    def added_tokens(self) -> list[tuple[int, str, bool]]:
+        """(id, content, whether it is special)."""
+
+    def encode(
+        self, text: str, *, add_special: bool = True, allow_special: list[str] | None = ...
+    ) -> Buffer:
+        """Ids (uint32). `allow_special`: special tokens that are looked for in the text, `None` for all."""
+
+    def encode_batch(
+        self,
+        texts: _TextChunks,
+        *,
+        add_special: bool = True,
+        allow_special: list[str] | None = ...,
+        append: int | None = None,
+        max_document_bytes: int | None = None,
+        threads: int | None = None,
+        progress: _Progress | None = None,
+    ) -> tuple[Buffer, Buffer]:
+        """Ids (uint32) end to end, and offsets (uint64, texts + 1)."""
+
+    def decode(self, ids: object, *, skip_special: bool = False) -> bytes:
+        """The bytes of ids (a buffer of uint32)."""
+
+    def decode_batch(
+        self,
+        ids: object,
+        offsets: object,
+        *,
+        skip_special: bool = False,
+        threads: int | None = None,
+        progress: _Progress | None = None,
+    ) -> tuple[Buffer, Buffer]:
+        """Bytes end to end, and offsets (int64, lists + 1), of ids (uint32) and offsets (uint64)."""
+
+    def token_to_id(self, token: bytes) -> int | None: ...
+    def id_to_token(self, id: int) -> bytes | None: ...
+    def to_json(self) -> bytes:
+        """A `tokenizer.json`: the one it was loaded from, where it was."""
+
+    def __getnewargs__(self) -> tuple[bytes, str | None, list[tuple[str, int]]]: ...
+
+def count_words(
+    texts: _TextChunks,
+    *,
+    pattern: str,
+    known: tuple[_TextChunks, object] | None = None,
+    max_document_bytes: int | None = None,
+    threads: int | None = None,
+    progress: _Progress | None = None,
+) -> tuple[Buffer, Buffer, Buffer]:
+    """Pieces in byte order (int64 offsets, UTF-8) and their counts (uint64), added to those of `known`."""
+
+def train_tokenizer(
+    words: _TextChunks,
+    counts: object,
+    *,
+    vocab_size: int,
+    special_tokens: list[str],
+    min_frequency: int,
+    pattern: str,
+    progress: _Progress | None = None,
+) -> Tokenizer:
+    """Learns a vocabulary of exactly `vocab_size` ids."""

@@ -1,0 +1,211 @@
+"""`dedup`: holds the texts in memory, finds the clusters in one native call, and decides what stays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from biollm import _native
+from biollm.columns import text_chunks, values
+from biollm.deduplication.folder import finish_folder, write_documents
+from biollm.deduplication.options import ALGORITHM_VERSION, DedupOptions, Keep
+from biollm.deduplication.result import DedupResult
+from biollm.deduplication.summary import show_removed
+from biollm.document_files import begin_folder, blocks
+from biollm.manifest import InputRecord, Manifest, StageTimer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from biollm.documents import Documents
+    from biollm.results import Progress
+
+__all__ = ["dedup", "dedup_documents"]
+
+
+def dedup(
+    source: Any,
+    *,
+    threshold: float = 0.8,
+    shingle: str = "word:5",
+    num_perm: int = 256,
+    bands: int = 32,
+    keep: Keep = "first",
+    text: str | Sequence[str] = "text",
+    id: str | None = None,  # noqa: A002
+    seed: int = 0,
+    max_document_bytes: int | None = None,
+    output: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> DedupResult:
+    """Find near-duplicate documents, and keep one of each cluster.
+
+    Documents are compared as sets of shingles: n-grams of their words, lower-cased (`str.lower`) and otherwise as they
+    are, so case, punctuation and spacing do not count. A document of fewer words than a shingle is compared by all its
+    words, one without any word (empty, or only punctuation) by its whole text.
+
+    Candidates are the pairs that share all minima of a band (MinHash LSH: Broder 1997; Leskovec, Rajaraman, Ullman,
+    Mining of Massive Datasets, section 3.4). Each is verified by the exact Jaccard similarity of the two sets (of
+    64-bit hashes); those at or above the threshold are joined, and a cluster is a connected component, so two of its
+    documents need not be alike themselves. A pair of similarity s is found with a probability of 1 - (1 - s^r)^b for b
+    bands of r permutations: by default 0.997 at 0.8 and 0.9999 at 0.85.
+
+    The result is the same for any number of threads. Beside the texts it takes 8 bytes a band and some 80 bytes a
+    document, and up to 64 MiB of shingle sets (or the two sets of one comparison, 8 bytes a word).
+
+    Args:
+        source: documents as any verb takes them: list of str, Arrow, polars, pandas, `Documents`, paths, globs, URLs.
+        threshold: least Jaccard similarity of duplicates, in (0, 1].
+        shingle: `"word:N"`, N words of Unicode Standard Annex 29 that hold a letter or number; or `"alnum:N"`, N runs
+            of letters, numbers and `_`. N is 1 to 64.
+        num_perm: permutations, 1 to 4096.
+        bands: a divisor of `num_perm`.
+        keep: which document of a cluster stays: `"first"` in source order, or the `"longest"` or `"shortest"` in bytes
+            of UTF-8 (among equals the first).
+        text: column of the text, or several joined by a blank line.
+        id: column of the ids; without one a row is known by its file and row number.
+        seed: draws the permutations.
+        max_document_bytes: longest document, UTF-8; `None` is 256 MiB.
+        output: a folder for the kept documents (with a column `cluster_id`), `decisions.parquet`, `summary.json` and
+            `manifest.json`.
+        threads: worker threads; `None` is the cores this process may use.
+        progress: called with documents done and documents in all; a document counts half when it is signed and half
+            when its candidates are verified.
+
+    Raises:
+        ConfigError: an option makes no sense. LimitError: an option or a document (`row`) is too large.
+        InputError: the source cannot be used. FileError: a file cannot be read or written.
+    """
+    from biollm.readers import as_documents
+
+    columns = text if isinstance(text, str) else tuple(text)
+    options = DedupOptions(
+        threshold=threshold,
+        shingle=shingle,
+        num_perm=num_perm,
+        bands=bands,
+        keep=keep,
+        text=columns,
+        id=id,
+        seed=seed,
+        max_document_bytes=max_document_bytes,
+        threads=threads,
+    )
+    documents = as_documents(source, text=columns, id=id)
+    return dedup_documents(source, documents, options, output=output, progress=progress)
+
+
+def dedup_documents(
+    source: Any,
+    documents: Documents,
+    options: DedupOptions,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    inputs: Sequence[InputRecord] | None = None,
+    progress: Progress | None = None,
+) -> DedupResult:
+    """`dedup` on documents that are open: what the function and the stage share.
+
+    Args:
+        source: what the documents were made of; the result's `filter` reads it again.
+        documents: to be deduplicated.
+        options: checked ones.
+        output: as in `dedup`.
+        inputs: what the manifest says of the inputs; without them, what the documents know.
+        progress: as in `dedup`.
+    """
+    import pyarrow as pa
+
+    from biollm.readers import as_documents
+
+    timer = StageTimer()
+    folder = begin_folder(output, source) if output is not None else None
+    # Without an output only these columns are needed, and the others are let go.
+    wanted = [name for name in documents.schema.names if folder is not None or name in ("id", "text", "source")]
+    schema = pa.schema([documents.schema.field(name) for name in wanted])
+    held = [block.select(wanted) for block in blocks(documents.reader())]
+    table = pa.concat_tables(held) if held else schema.empty_table()
+    texts = table.column("text")
+    cluster_id, representative, a, b, jaccard, histogram, copies = _native.dedup_fuzzy(
+        text_chunks(texts),
+        threshold=options.threshold,
+        unit=options.unit,
+        ngram=options.words_in_shingle,
+        num_perm=options.num_perm,
+        bands=options.bands,
+        seed=options.seed,
+        keep=options.keep,
+        max_document_bytes=options.max_document_bytes,
+        threads=options.threads,
+        progress=None if progress is None else partial(_halved, progress),
+    )
+    pairs = pa.table(
+        {
+            "a": pa.array(values(a, "int64")),
+            "b": pa.array(values(b, "int64")),
+            "jaccard": pa.array(values(jaccard, "float64")),
+        }
+    )
+    result = DedupResult(
+        ids=table.column("id"),
+        cluster_id=values(cluster_id, "int64"),
+        representative=values(representative, "int64"),
+        sources=_text_column(table, "source"),
+        histogram=tuple(values(histogram, "uint64").tolist()),
+        removed=(),
+        manifest=Manifest(
+            verb="dedup",
+            kind="documents",
+            algorithm_version=ALGORITHM_VERSION,
+            options=options.matched(),
+            inputs=tuple(inputs if inputs is not None else documents.inputs),
+        ),
+        _pairs=pairs,
+        _source=source,
+        _open_documents=partial(as_documents, text=options.text, id=options.id),
+    )
+    documents_written = write_documents(result, folder, schema, [table]) if folder is not None else {}
+    counts = _counts(result, table.column("text"), copies)
+    manifest = replace(result.manifest, counts=counts, wall_s=timer.wall_s, cpu_s=timer.cpu_s)
+    result = replace(result, removed=show_removed(result, table.column("text")), manifest=manifest)
+    return finish_folder(result, folder, documents_written) if folder is not None else result
+
+
+def _counts(result: DedupResult, texts: pa.ChunkedArray, copies: int) -> dict[str, int]:
+    import numpy as np
+    import pyarrow.compute as pc
+
+    keep = result.keep_mask
+    rows, kept = len(keep), int(keep.sum())
+    text_bytes = pc.binary_length(texts).to_numpy()
+    return {
+        "documents_in": rows,
+        "documents_kept": kept,
+        "documents_dropped": rows - kept,
+        "clusters": int((np.bincount(result.cluster_id, minlength=rows) > 1).sum()),
+        "copies": copies,
+        "candidates_verified": sum(result.histogram),
+        "pairs": result.pairs().num_rows,
+        "text_bytes_in": int(text_bytes.sum()),
+        "text_bytes_kept": int(text_bytes[keep].sum()),
+    }
+
+
+def _halved(progress: Progress, done: int, total: int | None) -> None:
+    progress(done // 2, total // 2 if total is not None else None)
+
+
+def _text_column(table: pa.Table, name: str) -> pa.ChunkedArray | None:
+    """A column of text, or `None` where there is none."""
+    import pyarrow as pa
+
+    if name not in table.column_names:
+        return None
+    kind = table.schema.field(name).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    textual = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return table.column(name).cast(pa.large_string()) if textual else None

@@ -1,0 +1,78 @@
+"""The folder of a deduplication: kept documents with their clusters, decisions, summary, the manifest as commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from biollm.atomic import write_json
+from biollm.document_files import document_writer, write_parquet
+from biollm.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from biollm.deduplication.result import DedupResult
+
+__all__ = ["finish_folder", "write_documents"]
+
+
+def write_documents(result: DedupResult, folder: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> dict[str, str]:
+    """Writes the documents that stay, with an int64 column `cluster_id` at the end (in place of one they have).
+
+    Args:
+        result: says which stay.
+        folder: to hold `documents/`.
+        schema: of the tables.
+        tables: all documents that were deduplicated, in order.
+
+    Returns:
+        File name in the folder → xxh3-128.
+
+    Raises:
+        InputError: there are more or fewer documents than the result has. FileError: the system refused.
+    """
+    import pyarrow as pa
+
+    carried = [name for name in schema.names if name != "cluster_id"]
+    cluster_id = pa.field("cluster_id", pa.int64(), nullable=False)
+    written = pa.schema([*(schema.field(name) for name in carried), cluster_id], metadata=schema.metadata)
+    row = 0
+    with document_writer(folder, written) as writer:
+        for table in tables:
+            end = row + len(table)
+            if end > len(result):
+                break
+            labelled = table.select(carried).append_column(cluster_id, pa.array(result.cluster_id[row:end]))
+            writer.write(labelled.filter(pa.array(result.keep_mask[row:end])))
+            row = end
+        else:
+            end = row
+        if end != len(result):
+            message = f"the source has not the {len(result):,} rows the result was made of: pass the same source"
+            raise InputError(message, field="source", value=end)
+    return writer.outputs
+
+
+def finish_folder(result: DedupResult, folder: Path, documents: Mapping[str, str]) -> DedupResult:
+    """Writes `decisions.parquet`, `summary.json` and `manifest.json` behind the kept documents.
+
+    Args:
+        result: of the deduplication.
+        folder: holds the parts of the kept documents.
+        documents: their names in the folder → xxh3-128.
+
+    Returns:
+        The result with the manifest that was written.
+
+    Raises:
+        FileError: the system refused.
+    """
+    outputs = dict(documents)
+    outputs["decisions.parquet"] = write_parquet(folder / "decisions.parquet", result.decisions())
+    outputs["summary.json"] = write_json(folder / "summary.json", result.summary().to_dict())
+    manifest = replace(result.manifest, outputs=outputs)
+    manifest.write(folder)
+    return replace(result, manifest=manifest)

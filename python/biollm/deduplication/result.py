@@ -1,0 +1,248 @@
+"""What `dedup` gives: clusters, the keep mask, and why."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from biollm.errors import InputError
+from biollm.filtering import filter_rows, yields_once
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from biollm.documents import Documents
+    from biollm.manifest import Manifest
+    from biollm.results import Summary
+
+__all__ = ["Decision", "DedupResult", "Link", "RemovedPair"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A verified pair on the way from a document to the one kept for it: the next row, its id, and their Jaccard
+    similarity.
+    """
+
+    row: int
+    id: str
+    jaccard: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Why one document stays or goes.
+
+    Attributes:
+        row, id: of the document.
+        keep: whether it stays.
+        cluster_id: smallest row of its cluster. cluster_size: documents in it.
+        representative: row kept for it.
+        links: verified pairs from the document to its representative, fewest first found; empty where it is kept.
+    """
+
+    row: int
+    id: str
+    keep: bool
+    cluster_id: int
+    cluster_size: int
+    representative: int
+    links: tuple[Link, ...]
+
+    def __str__(self) -> str:
+        if self.keep:
+            others = f"for {self.cluster_size} alike" if self.cluster_size > 1 else "nothing like it"
+            return f"row {self.row}, id {self.id}: kept, {others}"
+        way = ", ".join(f"like row {link.row}, id {link.id} (Jaccard {link.jaccard:.4g})" for link in self.links)
+        return f"row {self.row}, id {self.id}: {way}, which is kept"
+
+
+@dataclass(frozen=True)
+class RemovedPair:
+    """A removed document beside the one it was found to be like, from where they differ; kept to be shown."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DedupResult:
+    """The clusters of n documents, in source order.
+
+    Attributes:
+        ids: large_string, (n,).
+        cluster_id: int64, (n,): the smallest row of each document's cluster; its own where it is alone.
+        representative: int64, (n,): the row kept for it.
+        sources: the documents' `source` column where they have one, (n,).
+        histogram: verified candidates by Jaccard similarity, 20 bins of 0.05 (the last with 1.0); documents whose
+            shingle set an earlier one has are not among them.
+        removed: a few removed documents beside what they are like.
+        manifest: of the run.
+    """
+
+    ids: pa.ChunkedArray
+    cluster_id: npt.NDArray[np.int64]
+    representative: npt.NDArray[np.int64]
+    sources: pa.ChunkedArray | None
+    histogram: tuple[int, ...]
+    removed: tuple[RemovedPair, ...]
+    manifest: Manifest
+    _pairs: pa.Table
+    _source: Any = field(default=None)
+    _open_documents: Callable[[Any], Documents] | None = field(default=None)
+
+    def __len__(self) -> int:
+        return len(self.cluster_id)
+
+    def __repr__(self) -> str:
+        kept, clusters = (self.manifest.counts[name] for name in ("documents_kept", "clusters"))
+        return f"DedupResult({kept:,} of {len(self):,} documents kept, {clusters:,} clusters)"
+
+    @cached_property
+    def keep_mask(self) -> npt.NDArray[np.bool_]:
+        """Whether each document stays; bool, (n,)."""
+        import numpy as np
+
+        mask: npt.NDArray[np.bool_] = self.representative == np.arange(len(self))
+        return mask
+
+    def pairs(self) -> pa.Table:
+        """The verified pairs that made the clusters: `a`, `b` (int64 rows, a < b), `jaccard` (float64), by (a, b).
+
+        They are a document whose shingle set an earlier one has, with the first of these (1.0), and the candidates at
+        or above the threshold. Not all such pairs are here: what LSH did not bring together, and pairs whose documents
+        were joined already by others when their turn came. They connect every cluster.
+        """
+        return self._pairs
+
+    def why(self, row_or_id: int | str) -> Decision:
+        """Why one document stays or goes.
+
+        Args:
+            row_or_id: an int is a row, counted from 0; a str is an id.
+
+        Raises:
+            InputError: there is no such row or id, or several documents have the id.
+        """
+        row = self._row_of_id(row_or_id) if isinstance(row_or_id, str) else operator.index(row_or_id)
+        if not 0 <= row < len(self):
+            raise InputError(f"there is no row {row}: the result has {len(self):,}", field="row_or_id", value=row)
+        cluster, kept = int(self.cluster_id[row]), int(self.representative[row])
+        return Decision(
+            row=row,
+            id=self.ids[row].as_py(),
+            keep=row == kept,
+            cluster_id=cluster,
+            cluster_size=int((self.cluster_id == cluster).sum()),
+            representative=kept,
+            links=self._links(row, kept),
+        )
+
+    def filter(self, source: Any = None) -> Any:
+        """The documents that stay, in the type the source has (see `biollm.filtering.filter_rows`).
+
+        Args:
+            source: needed again where it can be read only once (a reader, an Arrow stream); else that of the call.
+
+        Raises:
+            InputError: the source is needed again, or has another number of rows.
+        """
+        return filter_rows(self._source_again(source), self.keep_mask, open_documents=self._documents)
+
+    def decisions(self) -> pa.Table:
+        """One row a document: `id`, `keep`, `cluster_id`, `representative` (a row), `reason` (null where it stays)."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        keep = pa.array(self.keep_mask)
+        kept_ids = self.ids.take(pa.array(self.representative))
+        reason = pc.if_else(
+            keep, pa.scalar(None, pa.large_string()), pc.binary_join_element_wise("duplicate of", kept_ids, " ")
+        )
+        columns = {
+            "id": self.ids,
+            "keep": keep,
+            "cluster_id": pa.array(self.cluster_id),
+            "representative": pa.array(self.representative),
+            "reason": reason,
+        }
+        return pa.table(columns)
+
+    def summary(self) -> Summary:
+        """Counts, cluster sizes, largest clusters, each source's share, similarities, examples of what is removed."""
+        from biollm.deduplication.summary import summarize
+
+        return summarize(self)
+
+    def write(self, path: str | os.PathLike[str], /, source: Any = None) -> None:
+        """Writes the folder `dedup(..., output=path)` leaves: kept documents with a column `cluster_id`,
+        `decisions.parquet`, `summary.json`, and `manifest.json` last.
+
+        Args:
+            path: a folder; made where it is missing, and emptied where a verb wrote it.
+            source: as in `filter`.
+
+        Raises:
+            InputError: as `filter`, or the folder holds other files. FileError: the system refused.
+        """
+        from biollm.deduplication.folder import finish_folder, write_documents
+        from biollm.document_files import begin_folder, blocks
+
+        documents = self._documents(self._source_again(source))
+        folder = begin_folder(path, self._source)
+        outputs = write_documents(self, folder, documents.schema, blocks(documents.reader()))
+        finish_folder(self, folder, outputs)
+
+    def _source_again(self, source: Any) -> Any:
+        if source is not None:
+            return source
+        if self._source is None or yields_once(self._source):
+            message = "the source can be read only once: pass it again, or give dedup() its output="
+            raise InputError(message, field="source")
+        return self._source
+
+    def _documents(self, source: Any) -> Documents:
+        if self._open_documents is None:
+            raise InputError("this result does not know its source: pass it again", field="source")
+        return self._open_documents(source)
+
+    def _links(self, row: int, kept: int) -> tuple[Link, ...]:
+        """A shortest way from `row` to `kept` over verified pairs, which connect their cluster."""
+        if row == kept:
+            return ()
+        import pyarrow as pa
+
+        in_cluster = pa.array(self.cluster_id[self._pairs.column("a").to_numpy()] == self.cluster_id[row])
+        neighbours: dict[int, list[tuple[int, float]]] = {}
+        for pair in self._pairs.filter(in_cluster).to_pylist():
+            neighbours.setdefault(pair["a"], []).append((pair["b"], pair["jaccard"]))
+            neighbours.setdefault(pair["b"], []).append((pair["a"], pair["jaccard"]))
+        came_from: dict[int, tuple[int, float]] = {kept: (kept, 1.0)}
+        queue = deque([kept])
+        while queue and row not in came_from:
+            at = queue.popleft()
+            for other, jaccard in neighbours.get(at, ()):
+                if other not in came_from:
+                    came_from[other] = (at, jaccard)
+                    queue.append(other)
+        links = []
+        while row != kept:
+            row, jaccard = came_from[row]
+            links.append(Link(row, self.ids[row].as_py(), jaccard))
+        return tuple(links)
+
+    def _row_of_id(self, wanted: str) -> int:
+        import pyarrow.compute as pc
+
+        rows = pc.indices_nonzero(pc.equal(self.ids, wanted))
+        if len(rows) == 1:
+            return int(rows[0].as_py())
+        found = f"{len(rows)} documents have the id {wanted!r}: give the row" if len(rows) else f"no id {wanted!r}"
+        raise InputError(found, field="row_or_id", value=wanted)

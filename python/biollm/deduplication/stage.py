@@ -1,0 +1,44 @@
+"""`dedup` as a stage of a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from biollm.deduplication.options import ALGORITHM_VERSION, UNMATCHED_OPTIONS, DedupOptions
+from biollm.stages import Stage, StageContext
+
+if TYPE_CHECKING:
+    from biollm.deduplication.result import DedupResult
+
+__all__ = ["STAGE"]
+
+
+def run(context: StageContext, options: DedupOptions) -> DedupResult:
+    """Deduplicate all documents that come in, in order."""
+    from biollm.deduplication.deduplicating import dedup_documents
+    from biollm.readers import as_documents
+
+    sources = context.sources()
+    source = sources[0] if len(sources) == 1 else [Path(path) for path in sources]
+    documents = as_documents(source, text=options.text, id=options.id)
+    records = [item.record for item in context.inputs]
+    return dedup_documents(
+        source,
+        documents,
+        options,
+        output=context.folder,
+        inputs=[record for record in records if record is not None] if all(records) else None,
+        progress=context.progress,
+    )
+
+
+STAGE = Stage(
+    verb="dedup",
+    options=DedupOptions,
+    takes={"documents": (0, None), "files": (0, None)},
+    gives="documents",
+    algorithm_version=ALGORITHM_VERSION,
+    unmatched_options=UNMATCHED_OPTIONS,
+    run=run,
+)

@@ -1,0 +1,78 @@
+"""The native cases of dedup."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from biollm import _native
+from native_case import ODD_VALUES, Call, NativeCase, mutations
+
+TEXT = "The trial's 1,024 patients (n=512 each) – naïve or treated – were followed for 3.5 years… ΣΟΦΟΣ "
+
+OPTIONS = ("threshold", "unit", "ngram", "num_perm", "bands", "seed", "keep", "max_document_bytes", "threads")
+
+Chunk = tuple[bytes, bytes, int]
+
+
+def _chunk(*texts: bytes) -> Chunk:
+    offsets = [0]
+    for text in texts:
+        offsets.append(offsets[-1] + len(text))
+    return struct.pack(f"={len(offsets)}q", *offsets), b"".join(texts), len(texts)
+
+
+def _found(texts: Any, **options: Any) -> list[bytes | int]:
+    found = _native.dedup_fuzzy(texts, **options)
+    return [part if isinstance(part, int) else bytes(part) for part in found]
+
+
+def _prepare(size: int) -> Call:
+    # Families of near-duplicates, copies (a chunk may occur in a column as often as one likes) and a long document.
+    texts = [f"{TEXT * (3 + family % 5)} w{family} x{copy}" for family in range(64) for copy in range(4)]
+    short, long = _chunk(*(text.encode() for text in texts)), _chunk((TEXT * min(16 * size, 1 << 18)).encode())
+    return partial(_found, [short] * max(1, size >> 4) + [long] * max(1, size >> 10), threads=2)
+
+
+def _malformed(rng: random.Random) -> Iterator[Call]:
+    valid = [_chunk(b"a b c d e f", b"a b c d e f.")]
+    for value in ODD_VALUES:
+        yield partial(_found, value)
+        yield partial(_found, [value])
+        for name in (
+            "threshold",
+            "unit",
+            "ngram",
+            "num_perm",
+            "bands",
+            "seed",
+            "keep",
+            "max_document_bytes",
+            "threads",
+        ):
+            yield partial(_found, valid, **{name: value})
+        if not callable(value):  # What a callback raises comes out as it is.
+            yield partial(_found, valid, progress=value)
+        yield partial(_found, [(value, b"abc", 1)])
+        yield partial(_found, [(b"\0" * 16, value, 1)])
+        yield partial(_found, [(b"\0" * 16, b"", value)])
+    for num_perm, bands in ((2**40, 1), (2**40, 2**40), (4096, 4096), (256, 3), (1, 1), (0, 0), (7, 7), (256, 257)):
+        yield partial(_found, valid, num_perm=num_perm, bands=bands)
+    offsets, data, rows = _chunk(TEXT.encode(), b"", TEXT.encode())
+    for bad in mutations(data, rng, 150):
+        yield partial(_found, [(offsets, bad, rows)])
+        yield partial(_found, [_chunk(bad, bad + b" x", b"")])
+    for bad in mutations(offsets, rng, 100):
+        yield partial(_found, [(bad, data, rows)])
+    # Valid, but made to be slow somewhere: one thing over and over, marks that attach, many copies, one shingle's sets.
+    for unit in ("a", "a ", "\n", ".", "é", "\u0301", "a:\u0301", "\U0001f1e6", "\u200d", "_", "한", "Σ"):
+        yield partial(_found, [_chunk((unit * (1 << 17)).encode())])
+    yield partial(_found, [_chunk(*[b"the same words over again"] * 20_000)])
+    yield partial(_found, [_chunk(*[b"spam " * n for n in range(5, 1005)])])
+    yield partial(_found, [_chunk(*[b""] * 20_000)])
+
+
+DEDUP_CASES = [NativeCase("dedup_fuzzy", "long", _prepare, _malformed)]
