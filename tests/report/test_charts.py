@@ -63,7 +63,7 @@ def test_bars_over_numbers_stand_and_say_their_count() -> None:
 
 def test_counts_over_a_wide_range_are_drawn_logarithmically() -> None:
     root = drawn(Series("Sizes", "documents", "clusters", (1, 2, 3, 4), (90_000.0, 100.0, 10.0, 1.0), kind="bar"))
-    assert "logarithmic" in "".join(root.itertext())
+    assert "log scale" in "".join(root.itertext())
     assert len(root.findall(".//rect")) == 4
 
 

@@ -20,6 +20,7 @@ from biollm.cli.console import Voice, progress_bars, reporting, summary_text
 from biollm.errors import InputError
 
 if typing.TYPE_CHECKING:
+    from biollm.inference import Completion
     from biollm.recipe.options import Option
     from biollm.results import Result
     from biollm.stages import Stage, StageInput
@@ -101,9 +102,10 @@ def _run(
         # Only what `_output_parameter` lets be left out: texts are printed and nothing is kept.
         with tempfile.TemporaryDirectory(prefix="biollm-") as temporary:
             result = _run_stage(stage, found, Path(temporary), options, voice)
-        for completion in result.summary().samples:
-            voice.say(f"{completion.title}\n{completion.text}\n")
-        voice.result({"output": None, "summary": result.summary().to_dict()})
+        completions = [completion.to_dict() for completion in typing.cast("typing.Iterable[Completion]", result)]
+        for completion in completions:
+            voice.say(f"> {completion['prompt']}\n{completion['text']}\n")
+        voice.result({"output": None, "summary": result.summary().to_dict(), "completions": completions})
         return
     folder = output.absolute()
     with lock(folder.with_name(f".{folder.name}.lock")):

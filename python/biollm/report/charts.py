@@ -120,7 +120,7 @@ def _bars(series: Sequence[Series]) -> Markup:
             )
         if place % every == 0:
             parts.append(_x_label(LEFT + (place + 0.5) * slot, _tick(x)))
-    y_label = f"{series[0].y_label} (logarithmic)" if logarithmic else series[0].y_label
+    y_label = f"{series[0].y_label} (log scale)" if logarithmic else series[0].y_label
     return _svg([*parts, *_axis_labels(series[0], y_label)], series[0].title)
 
 
@@ -213,7 +213,7 @@ def _tick(value: float) -> str:
 
 def _short_tick(value: float) -> str:
     """A tick that fits beside the axis: 20k, 1.5M."""
-    for least, size, unit in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+    for least, size, unit in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e3, 1e3, "k")):
         if abs(value) >= least:
             return f"{value / size:g}{unit}"
     return _tick(value)

@@ -131,7 +131,7 @@ def _overview(stages: Sequence[StageView]) -> Markup:
         verb = tag("span", f" {stage.verb}", class_="note") if stage.verb != stage.name else ""
         cells = [
             tag("th", tag("a", stage.name, href=f"#stage-{stage.name}"), verb, scope="row"),
-            tag("td", _lines(came or list(stage.inputs))),
+            tag("td", _lines(came or [_short(name) for name in stage.inputs])),
             tag("td", _lines(went)),
             tag("td", seconds(manifest.wall_s) if manifest else "–", class_="number"),
             tag("td", seconds(manifest.cpu_s) if manifest else "–", class_="number"),
@@ -161,7 +161,7 @@ def _flow(manifest: Manifest | None) -> tuple[list[str], list[str]]:
 
 
 def _stage_section(stage: StageView) -> Markup:
-    inputs = f"{stage.verb} of {', '.join(stage.inputs)}" if stage.inputs else stage.verb
+    inputs = f"{stage.verb} of {', '.join(_short(name) for name in stage.inputs)}" if stage.inputs else stage.verb
     parts = [tag("h2", stage.name, tag("small", inputs), " ", _chip(stage.status))]
     if stage.reason and stage.status not in _GOOD:
         parts.append(tag("p", f"It ran because: {stage.reason}.", class_="note"))
@@ -238,6 +238,11 @@ def _overall(record: Mapping[str, Any], stages: Sequence[StageView]) -> str:
 
 def _lines(items: Sequence[str]) -> Markup:
     return tag("ul", *(tag("li", item) for item in items)) if items else escape("–")
+
+
+def _short(name: str) -> str:
+    """An input without the folders it lies in; the stage's details have all of it."""
+    return name.rstrip("/").rpartition("/")[2] or name
 
 
 def _json(value: object) -> str:
