@@ -81,7 +81,10 @@ def test_a_folder_of_ours_is_emptied(tmp_path: Path) -> None:
     (folder / "documents" / "part-00007.parquet").write_bytes(b"left behind")
     (folder / "documents" / ".part-00008.parquet.1.tmp").write_bytes(b"torn")
     Manifest("select", "documents", 1, outputs=outputs).write(folder)
-    begin_folder(folder)
+    with pytest.raises(InputError, match="written by select"):
+        begin_folder(folder, verb="dedup")
+    assert len(files(folder)) == 5
+    begin_folder(folder, verb="select")
     assert files(folder) == []
 
 

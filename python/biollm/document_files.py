@@ -31,15 +31,16 @@ _OURS: Final = re.compile(
 )
 
 
-def begin_folder(path: str | os.PathLike[str], sources: Any = ()) -> Path:
+def begin_folder(path: str | os.PathLike[str], sources: Any = (), *, verb: str | None = None) -> Path:
     """Makes a folder ready for a verb's output: there, and without what an earlier run left (its manifest goes first).
 
     Args:
         path: the folder.
         sources: what the verb reads; a path or a list of paths is held against the folder.
+        verb: that writes; a finished folder of another verb is then refused, for it may be the source of this one.
 
     Raises:
-        InputError: the folder holds files that no verb wrote, or a source lies in it.
+        InputError: the folder holds files that no verb wrote, or those of another verb, or a source lies in it.
         FileError: the system refused.
     """
     folder = make_folder(path)
@@ -49,7 +50,11 @@ def begin_folder(path: str | os.PathLike[str], sources: Any = ()) -> Path:
             raise InputError("the output folder holds the source: choose another folder", path=folder, field="output")
     try:
         found = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
-        listed = set(Manifest.read(folder).outputs) | {_MANIFEST} if _MANIFEST in found else set()
+        manifest = Manifest.read(folder) if _MANIFEST in found else None
+        if manifest is not None and verb is not None and manifest.verb != verb:
+            message = f"the output folder was written by {manifest.verb}: choose another for {verb}, or remove it"
+            raise InputError(message, path=folder, field="output")
+        listed = {*manifest.outputs, _MANIFEST} if manifest is not None else set()
         foreign = [name for name in found if name not in listed and not _OURS.fullmatch(name)]
         if foreign:
             message = f"the output folder holds other files ({', '.join(foreign[:3])}): choose an empty one"

@@ -199,7 +199,7 @@ class Selection:
                 "the source can be read only once: pass it again, or give select() its output=", field="source"
             )
         documents = self._documents(source if source is not None else self._source)
-        folder = begin_folder(path, self._source)
+        folder = begin_folder(path, source if source is not None else self._source, verb="select")
         kept = filter_rows(documents, self.keep_mask, open_documents=self._documents)
         with document_writer(folder, kept.schema) as writer:
             for block in blocks(kept.reader()):

@@ -17,6 +17,7 @@ __all__ = ["summarize"]
 #: Bins of a histogram, and the share of values that its last bin may gather.
 BINS = 20
 TAIL = 0.005
+MAX_HISTOGRAMS = 6
 #: Sources that get a row of their own.
 MAX_SOURCES = 50
 
@@ -38,11 +39,11 @@ def summarize(selection: Selection) -> Summary:
     tables = [_rules_table(selection)]
     if selection.sources is not None:
         tables.append(_sources_table(selection))
-    dropping = {rule.statistic for i, rule in enumerate(selection.rules) if (selection.failed >> i & 1).any()}
-    series: list[Series] = []
-    for name in selection.scores.column_names:
-        if documents and name in {*dropping, "characters", "words"}:
-            series.extend(_histogram(name, selection.scores.column(name).to_numpy(), keep))
+    series = [
+        drawn
+        for name in _telling(selection)
+        for drawn in _histogram(name, selection.scores.column(name).to_numpy(), keep)
+    ]
     samples = tuple(
         Sample(f"dropped: {selection.why(dropped.row)}", dropped.text) for dropped in selection.dropped_texts
     )
@@ -80,6 +81,19 @@ def _sources_table(selection: Selection) -> Table:
     return Table("Documents by source", ("source", "in", "kept", "share kept"), tuple(rows))
 
 
+def _telling(selection: Selection) -> list[str]:
+    """The statistics worth a chart: words, and those whose rules fail most documents."""
+    import numpy as np
+
+    failing: dict[str, int] = {}
+    for i, rule in enumerate(selection.rules):
+        count = int(np.count_nonzero(selection.failed >> i & 1))
+        failing[rule.statistic] = max(count, failing.get(rule.statistic, 0))
+    most = sorted((name for name, count in failing.items() if count), key=lambda name: -failing[name])[:MAX_HISTOGRAMS]
+    names = [name for name in selection.scores.column_names if name in most or name == "words"]
+    return names if len(selection) else []
+
+
 def _histogram(name: str, values: npt.NDArray[Any], keep: npt.NDArray[np.bool_]) -> list[Series]:
     """Two series of one chart: kept and dropped documents by value. The largest values share the last bin."""
     import numpy as np
@@ -87,9 +101,11 @@ def _histogram(name: str, values: npt.NDArray[Any], keep: npt.NDArray[np.bool_])
     low, high = float(values.min()), float(np.quantile(values, 1 - TAIL))
     if high <= low:
         high = float(values.max()) if values.max() > low else low + 1.0
-    edges = np.linspace(low, high, BINS + 1)
-    if values.dtype.kind == "i" and high - low < BINS:
-        edges = np.arange(low, np.ceil(high) + 2)
+    if values.dtype.kind == "i":
+        step = max(1.0, np.ceil((high - low) / BINS))
+        edges = np.arange(low, high + 2 * step, step)
+    else:
+        edges = np.linspace(low, high, BINS + 1)
     left = tuple(float(f"{edge:.4g}") for edge in edges[:-1])
     drawn = []
     for label, chosen in (("kept", keep), ("dropped", ~keep)):
