@@ -75,16 +75,19 @@ def find_files(paths: list[str | Path], *, lines: bool) -> list[SourceFile]:
 
 def _find_local(path: str) -> list[str]:
     try:
-        if os.path.lexists(path):
-            return [path]
-        if glob.has_magic(path):
-            matched = sorted(name for name in glob.glob(path, recursive=True) if not os.path.isdir(name))
-            if not matched:
-                raise InputError(f"{path!r} matches no file", path=path)
-            return matched
-    except ValueError as error:  # A NUL or a lone surrogate.
-        raise InputError(f"{path!r} is no path: {error}", field="source", value=path) from None
-    raise FileError("no such file", errno=errno.ENOENT, path=path)
+        encodable = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        encodable = False
+    if not encodable:
+        raise InputError(f"{path!r} is no path: it holds a NUL or half a character", field="source", value=path)
+    if os.path.lexists(path):
+        return [path]
+    if not glob.has_magic(path):
+        raise FileError("no such file", errno=errno.ENOENT, path=path)
+    matched = sorted(name for name in glob.glob(path, recursive=True) if not os.path.isdir(name))
+    if not matched:
+        raise InputError("this glob matches no file", path=path)
+    return matched
 
 
 def _source_file(path: str, name: str, remote: RemoteFile | None, lines: bool) -> SourceFile:
