@@ -1,4 +1,4 @@
-"""A tokenizer of single bytes, for the tests of texts: ids 0–255 are bytes, further ids stand for `<id>`."""
+"""A tokenizer of single bytes, for the tests of texts: ids 0–255 are bytes, 256–299 stand for `<id>`, others none."""
 
 from __future__ import annotations
 
@@ -17,3 +17,6 @@ class ByteTokenizer:
 
     def decode(self, ids: Sequence[int], /) -> str:
         return b"".join(bytes([i]) if i < 256 else f"<{i}>".encode() for i in ids).decode(errors="replace")
+
+    def id_to_token(self, token_id: int, /) -> bytes | None:
+        return self.decode([token_id]).encode() if token_id < 300 else None

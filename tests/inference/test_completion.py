@@ -72,6 +72,9 @@ def test_a_stop_string_is_found_however_its_bytes_fall_into_tokens() -> None:
         def decode(self, ids: Any, /) -> str:
             return "".join(self.pieces[i] for i in ids)
 
+        def id_to_token(self, token_id: int, /) -> bytes | None:
+            return self.pieces[token_id].encode()
+
     for stop, shown in (("END", "Hello world! "), ("lo world! END", "Hel"), ("D of s", "Hello world! EN")):
         row = Row("", [1], max_tokens=9, eos_ids=(), stop=(stop,), tokenizer=Chunks(), with_logprobs=False)
         for token_id in range(5):
@@ -85,6 +88,15 @@ def test_without_a_tokenizer_there_is_no_text() -> None:
 
 def test_bytes_that_are_no_text_become_replacement_characters() -> None:
     assert row_of(b"a\xff\x80\0").completion().text == "a\ufffd\ufffd"
+
+
+def test_ids_that_no_token_has_stand_for_no_text() -> None:
+    row = Row("", [1], max_tokens=9, eos_ids=(), stop=("bc",), tokenizer=ByteTokenizer(), with_logprobs=False)
+    for token_id in (97, 5000, 98, 5000, 5000, 5000, 99, 100):
+        row.append(token_id, None)
+    completion = row.completion()
+    assert completion.text == "a"  # the stop string is found across them
+    assert completion.token_ids == (97, 5000, 98, 5000, 5000, 5000, 99)
 
 
 def test_a_finished_row_takes_nothing_more() -> None:

@@ -70,6 +70,63 @@ def test_options_and_checkpoint_decide_the_match_key(checkpoint: Path, tmp_path:
     assert generate(tmp_path, PROMPTS, max_tokens=4).manifest.match_key != first
 
 
+@pytest.fixture
+def with_tokenizer(checkpoint: Path, tmp_path: Path) -> Path:
+    """The checkpoint with a tokenizer beside it."""
+    from biollm import tokenization
+
+    folder = tmp_path / "with_tokenizer"
+    folder.mkdir()
+    for path in checkpoint.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    tokenization.train(["the patient was given aspirin and recovered"] * 20, vocab_size=290).save(folder)
+    return folder
+
+
+@pytest.fixture
+def prompt_file(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"id": "a", "question": "the patient"}\n{"id": "b", "question": "aspirin \u2028 and"}\n')
+    return path
+
+
+def test_prompts_from_documents(with_tokenizer: Path, prompt_file: Path, tmp_path: Path) -> None:
+    completions = generate(with_tokenizer, prompt_file, text="question", max_tokens=5, output=tmp_path / "out")
+    assert [c.prompt for c in completions] == ["the patient", "aspirin \u2028 and"]
+    manifest = Manifest.read(tmp_path / "out")
+    assert manifest.options["prompts"] == []
+    assert [Path(record.name).name for record in manifest.inputs] == ["with_tokenizer", "prompts.jsonl"]
+    assert manifest.inputs[1].xxh3_128 == InputRecord.of_file(prompt_file).xxh3_128
+    lines = (tmp_path / "out" / "completions.jsonl").read_bytes().split(b"\n")
+    assert len(lines) == 3
+    assert json.loads(lines[1])["prompt"] == "aspirin \u2028 and"
+
+
+def test_the_stage_leaves_what_the_verb_leaves(with_tokenizer: Path, prompt_file: Path, tmp_path: Path) -> None:
+    from biollm.recipe.options import plain
+
+    options = GenerateOptions(text="question", max_tokens=5)
+    trained = StageInput(with_tokenizer, "checkpoint", "pretrain", InputRecord("pretrain", "stage", "0" * 32))
+    STAGE.run(context(tmp_path / "stage", trained, StageInput(prompt_file, "files", "p.jsonl")), options)
+    verb = generate(with_tokenizer, prompt_file, text="question", max_tokens=5, output=tmp_path / "verb")
+    stage = Manifest.read(tmp_path / "stage")
+    assert stage.options == verb.manifest.options
+    assert stage.options == {k: v for k, v in plain(options).items() if k not in STAGE.unmatched_options}
+    assert [record.name for record in stage.inputs] == ["pretrain", str(prompt_file)]
+    texts = [
+        [
+            json.loads(line)["text"]
+            for line in (tmp_path / name / "completions.jsonl").read_text("utf-8").split("\n")[:-1]
+        ]
+        for name in ("stage", "verb")
+    ]
+    assert texts[0] == texts[1]
+    inline = GenerateOptions(prompts=("the patient",), max_tokens=5)
+    completions = STAGE.run(context(tmp_path / "inline", trained), inline)
+    assert completions[0].text == texts[0][0]
+    assert Manifest.read(tmp_path / "inline").options["prompts"] == ["the patient"]
+
+
 def test_what_train_returns_is_taken(checkpoint: Path) -> None:
     class Trained:
         path = checkpoint

@@ -139,6 +139,26 @@ def test_text_prompts_and_stop_strings(text_llm: LLM) -> None:
     assert len(cut.token_ids) < len(whole.token_ids)
 
 
+def test_the_tokenizer_of_the_folder_is_used(folder: Path, tmp_path: Path) -> None:
+    from biollm import tokenization
+
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tokenizer = tokenization.train(["the patient was given aspirin and recovered"] * 20, vocab_size=290)
+    tokenizer.save(tmp_path)
+    model = LLM(tmp_path)
+    prompts = ["the patient", "aspirin, naïve café 日本"]
+    completions = model.generate(prompts, max_tokens=60)
+    ids = [tokenizer.encode(prompt).ids.tolist() for prompt in prompts]
+    assert [c.token_ids for c in completions] == [c.token_ids for c in model.generate(ids, max_tokens=60)]
+    for completion, prompt_ids in zip(completions, ids, strict=True):
+        assert completion.prompt_tokens == len(prompt_ids)
+        # The model has ten ids more than the tokenizer.
+        assert completion.text == tokenizer.decode([i for i in completion.token_ids if i < 290 and i != 2])
+    with pytest.raises(InputError):
+        model.generate("a lone \ud800 surrogate")
+
+
 def test_no_prompts_give_no_completions(llm: LLM) -> None:
     assert llm.generate([]) == []
 

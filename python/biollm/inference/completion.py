@@ -25,8 +25,8 @@ class Completion:
 
     Attributes:
         prompt: as it was given.
-        text: the generated text, without the end-of-text token or the stop string and what follows it; None where the
-            checkpoint has no tokenizer.
+        text: the generated text, without the end-of-text token or the stop string and what follows it; other special
+            tokens stand in it as they are written. None where the checkpoint has no tokenizer.
         token_ids: all generated ids, the end-of-text token or those of a stop string included.
         finish_reason: "stop" (end of text, or a stop string) or "length" (`max_tokens` reached).
         logprobs: one entry a generated token, or None where none were asked for.
@@ -48,10 +48,13 @@ class Completion:
 
 
 class TextDecoder(Protocol):
-    """What is needed of a tokenizer here."""
+    """What is needed of a tokenizer here (`tokenization.Tokenizer` has it)."""
 
     def decode(self, ids: Sequence[int], /) -> str:
-        """Text of some ids."""
+        """The text of some ids, U+FFFD where their bytes are no text."""
+
+    def id_to_token(self, token_id: int, /) -> bytes | None:
+        """The bytes of a token; None where no token has this id."""
 
 
 class Row:
@@ -76,6 +79,7 @@ class Row:
         # A stop string that ends in the newest token lies in this many tokens: each stands for at least one byte.
         self._window = max((len(text.encode("utf-8", "surrogatepass")) for text in stop), default=0) + 1
         self.token_ids: list[int] = []
+        self._text_ids: list[int] = []  # those that stand for text: a model's vocabulary may be padded with ids unused
         self.logprobs: list[TokenLogprob] | None = [] if with_logprobs else None
         self.finish_reason: Literal["stop", "length"] | None = None
         self._text: str | None = None
@@ -94,7 +98,10 @@ class Row:
         self.token_ids.append(token_id)
         if self.logprobs is not None and logprob is not None:
             self.logprobs.append(logprob)
-        if token_id in self.eos_ids or self._stop_found():
+        ended = token_id in self.eos_ids
+        if self.tokenizer is not None and not ended and self.tokenizer.id_to_token(token_id) is not None:
+            self._text_ids.append(token_id)
+        if ended or self._stop_found():
             self.finish_reason = "stop"
         elif len(self.token_ids) == self.max_tokens:
             self.finish_reason = "length"
@@ -105,8 +112,7 @@ class Row:
         assert self.finish_reason is not None
         text = self._text
         if text is None and self.tokenizer is not None:
-            ended = self.token_ids[-1] in self.eos_ids
-            text = self.tokenizer.decode(self.token_ids[:-1] if ended else self.token_ids)
+            text = self.tokenizer.decode(self._text_ids)
         return Completion(
             prompt=self.prompt,
             text=text,
@@ -121,10 +127,10 @@ class Row:
         """Whether the newest token completes a stop string; keeps the text before the first one."""
         if not self.stop or self.tokenizer is None:
             return False
-        tail = self.tokenizer.decode(self.token_ids[-self._window :])
+        tail = self.tokenizer.decode(self._text_ids[-self._window :])
         if not any(text in tail for text in self.stop):
             return False
-        whole = self.tokenizer.decode(self.token_ids)
+        whole = self.tokenizer.decode(self._text_ids)
         places = [place for text in self.stop if (place := whole.find(text)) >= 0]
         if not places:
             return False
