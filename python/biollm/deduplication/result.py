@@ -163,9 +163,8 @@ class DedupResult:
 
         keep = pa.array(self.keep_mask)
         kept_ids = self.ids.take(pa.array(self.representative))
-        reason = pc.if_else(
-            keep, pa.scalar(None, pa.large_string()), pc.binary_join_element_wise("duplicate of", kept_ids, " ")
-        )
+        words, blank, none = (pa.scalar(value, pa.large_string()) for value in ("duplicate of", " ", None))
+        reason = pc.if_else(keep, none, pc.binary_join_element_wise(words, kept_ids, blank))
         columns = {
             "id": self.ids,
             "keep": keep,
