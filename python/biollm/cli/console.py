@@ -98,10 +98,10 @@ class _StderrHandler(logging.Handler):
 
 def summary_text(summary: Summary) -> str:
     """The facts of a result, one a line, names in a column."""
-    from biollm.report.markup import number
+    from biollm.report.markup import number, words
 
     width = max((len(name) for name in summary.facts), default=0)
-    return "\n".join(f"  {name.ljust(width)}  {number(value)}" for name, value in summary.facts.items())
+    return "\n".join(f"  {words(name).ljust(width)}  {number(value)}" for name, value in summary.facts.items())
 
 
 @contextmanager

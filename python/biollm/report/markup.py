@@ -70,11 +70,16 @@ def seconds(value: float) -> str:
     return f"{int(value) // 3600} h {int(value) % 3600 // 60} min"
 
 
+def words(name: str) -> str:
+    """A fact's name for people: without underscores."""
+    return name.replace("_", " ")
+
+
 def facts(values: Mapping[str, Scalar]) -> Markup:
     """Names and values as a definition list."""
     if not values:
         return Markup()
-    pairs = (tag("div", tag("dt", name), tag("dd", number(value))) for name, value in values.items())
+    pairs = (tag("div", tag("dt", words(name)), tag("dd", number(value))) for name, value in values.items())
     return tag("dl", *pairs, class_="facts")
 
 

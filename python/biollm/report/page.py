@@ -14,10 +14,11 @@ from biollm.errors import BiollmError, FileError, FormatError, InputError
 from biollm.manifest import InputRecord, Manifest
 from biollm.report.charts import chart, shares
 from biollm.report.markup import Markup, escape, facts, join, number, sample, seconds, table, tag
-from biollm.results import Series, Summary, Table
+from biollm.results import Sample, Series, Summary, Table
 
 REPORT_NAME: Final = "report.html"
 EXTRA_NAME: Final = "report_extra.json"
+SAMPLES_OPEN: Final = 3
 MAX_JSON_BYTES: Final = 64 << 20
 _GOOD: Final = ("complete", "matched")
 
@@ -151,13 +152,13 @@ def _overview(stages: Sequence[StageView]) -> Markup:
 
 
 def _flow(manifest: Manifest | None) -> tuple[list[str], list[str]]:
-    """The counts of a manifest that end in `_in`, and the others, in words."""
+    """The first counts of a manifest that end in `_in`, and of the others, in words; the rest stands with the stage."""
     came: list[str] = []
     went: list[str] = []
     for name, count in (manifest.counts if manifest else {}).items():
         words = name.removesuffix("_in").removesuffix("_out").replace("_", " ")
         (came if name.endswith("_in") else went).append(f"{number(count)} {words}")
-    return came, went
+    return came[:2], went[:3]
 
 
 def _stage_section(stage: StageView) -> Markup:
@@ -185,9 +186,19 @@ def _summary(summary: Summary) -> Markup:
             facts(summary.facts),
             *(chart(group) for group in by_title.values()),
             *(table(t) for t in summary.tables),
-            *(sample(s.title, s.text) for s in summary.samples),
+            _samples(summary.samples),
         ]
     )
+
+
+def _samples(samples: Sequence[Sample]) -> Markup:
+    """The first texts open, the others folded away."""
+    shown = [sample(s.title, s.text) for s in samples]
+    more = shown[SAMPLES_OPEN:]
+    if not more:
+        return join(shown)
+    label = tag("summary", f"{len(more)} more text{'s' if len(more) > 1 else ''}")
+    return join([*shown[:SAMPLES_OPEN], tag("details", label, *more)])
 
 
 def _details(manifest: Manifest) -> Markup:
