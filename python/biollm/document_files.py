@@ -31,13 +31,20 @@ _OURS: Final = re.compile(
 )
 
 
-def begin_folder(path: str | os.PathLike[str], sources: Any = (), *, verb: str | None = None) -> Path:
+def begin_folder(
+    path: str | os.PathLike[str],
+    sources: Any = (),
+    *,
+    verb: str | None = None,
+    leftovers: re.Pattern[str] = _OURS,
+) -> Path:
     """Makes a folder ready for a verb's output: there, and without what an earlier run left (its manifest goes first).
 
     Args:
         path: the folder.
         sources: what the verb reads; a path or a list of paths is held against the folder.
         verb: that writes; a finished folder of another verb is then refused, for it may be the source of this one.
+        leftovers: names, relative to the folder, of what an interrupted run of the verb may have left.
 
     Raises:
         InputError: the folder holds files that no verb wrote, or those of another verb, or a source lies in it.
@@ -55,7 +62,7 @@ def begin_folder(path: str | os.PathLike[str], sources: Any = (), *, verb: str |
             message = f"the output folder was written by {manifest.verb}: choose another for {verb}, or remove it"
             raise InputError(message, path=folder, field="output")
         listed = {*manifest.outputs, _MANIFEST} if manifest is not None else set()
-        foreign = [name for name in found if name not in listed and not _OURS.fullmatch(name)]
+        foreign = [name for name in found if name not in listed and not leftovers.fullmatch(name)]
         if foreign:
             message = f"the output folder holds other files ({', '.join(foreign[:3])}): choose an empty one"
             raise InputError(message, path=folder, field="output")
