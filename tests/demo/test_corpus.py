@@ -102,6 +102,17 @@ def test_words_of_abstracts_are_unambiguous(tiny: list[Document]) -> None:
             assert words(document.text) == plain.split()
 
 
+def test_deduplication_measures_the_same(tiny: list[Document], tiny_pairs: list[SimilarPair]) -> None:
+    """Two programs that share no code, in two languages, give one similarity to the last bit."""
+    import biollm
+
+    found = biollm.dedup([document.text for document in tiny], threshold=0.8).pairs().to_pylist()
+    measured = {(pair.a, pair.b): pair.jaccard for pair in tiny_pairs}
+    near = {(row["a"], row["b"]): row["jaccard"] for row in found if row["jaccard"] >= NEAR}
+    assert len(near) > 200
+    assert near == {pair: measured.get(pair) for pair in near}
+
+
 def test_facts_are_consistent(tiny: list[Document]) -> None:
     interval = re.compile(
         r"(?:ratio|risk) of (\d\.\d\d)(?: \(95% CI| and a confidence interval (?:from|of)| that lay between)"

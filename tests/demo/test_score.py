@@ -83,11 +83,14 @@ def test_the_threshold_decides_what_counts() -> None:
 
 
 def test_select_over_what_reached_it() -> None:
-    result = score_select(TRUTH, select_decisions({"a": None, "b": "stop_words", "c": "word_count", "e": None}))
+    result = score_select(
+        TRUTH, select_decisions({"a": None, "b": "stops: 1 < 2", "c": "stops: 0 < 2; length: 9 < 50", "e": None})
+    )
     assert (result.good, result.good_removed, result.good_kept) == (2, 1, 0.5)
     assert (result.bad, result.bad_removed, result.recall, result.precision) == (2, 1, 0.5, 0.5)
-    rows = {row.defect: (row.kind, row.documents, row.removed, row.main_reason) for row in result.defects}
-    assert rows == {"too_short": ("noise", 1, 1, "word_count"), "legal_notice": ("boilerplate", 1, 0, None)}
+    assert result.good_removed_by == (("stops", 1),)
+    rows = {row.defect: (row.kind, row.documents, row.removed, row.main_rule) for row in result.defects}
+    assert rows == {"too_short": ("noise", 1, 1, "length"), "legal_notice": ("boilerplate", 1, 0, None)}
 
 
 def test_missing_and_foreign_documents_are_errors() -> None:
@@ -104,7 +107,7 @@ def test_files_in_summary_out(tmp_path: Path) -> None:
     pq.write_table(TRUTH, tmp_path / "truth.parquet")
     for stage, table in (
         ("dedup", dedup_decisions([0, 0, 0, 3, 4, 5, 5, 7])),
-        ("select", select_decisions({"a": None, "c": "word_count"})),
+        ("select", select_decisions({"a": None, "c": "min_words: 9 < 50"})),
     ):
         (tmp_path / stage).mkdir()
         pq.write_table(table, tmp_path / stage / "decisions.parquet")
@@ -115,4 +118,4 @@ def test_files_in_summary_out(tmp_path: Path) -> None:
     summary = result.summary()
     assert Summary.from_dict(summary.to_dict()) == summary
     assert summary.facts["pair recall"] == 1.0
-    assert "word_count" in str(summary)
+    assert "min_words" in str(summary)

@@ -78,13 +78,13 @@ class DedupScore:
 
 @dataclass(frozen=True)
 class DefectScore:
-    """One defect: documents of it that reached selection, those removed, and the reason given most often."""
+    """One defect: documents of it that reached selection, those removed, and the rule that removed most of them."""
 
     kind: str
     defect: str
     documents: int
     removed: int
-    main_reason: str | None
+    main_rule: str | None
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,13 @@ class SelectScore:
     """Selection against the planted defects, over the documents that reached it.
 
     Recall is the share of defective documents removed, precision the share of removed documents that are defective,
-    `good_kept` the share of sound documents kept. None where there is nothing to count.
+    `good_kept` the share of sound documents kept; `good_removed_by` is (rule, sound documents it is a reason for
+    removing), most first. None where there is nothing to count.
     """
 
     good: int
     good_removed: int
+    good_removed_by: tuple[tuple[str, int], ...]
     defects: tuple[DefectScore, ...]
 
     @property
@@ -148,7 +150,7 @@ class Score:
         dedup, select = self.dedup, self.select
         bins = [[_bin_name(b), b.pairs, b.same_cluster, _share(b.same_cluster, b.pairs)] for b in dedup.bins]
         defects = [
-            [d.kind, d.defect.replace("_", " "), d.documents, d.removed, _share(d.removed, d.documents), d.main_reason]
+            [d.kind, d.defect.replace("_", " "), d.documents, d.removed, _share(d.removed, d.documents), d.main_rule]
             for d in select.defects
         ]
         return Summary(
@@ -172,9 +174,10 @@ class Score:
                 ),
                 Table(
                     "Planted defects that reached selection",
-                    ("kind", "defect", "documents", "removed", "share", "main reason"),
+                    ("kind", "defect", "documents", "removed", "share", "main rule"),
                     tuple(tuple(row) for row in defects),
                 ),
+                Table("Good documents that selection removed", ("rule", "documents"), select.good_removed_by),
             ),
             series=(
                 Series(
@@ -247,27 +250,29 @@ def score_select(truth: "pa.Table", decisions: "pa.Table") -> SelectScore:
     """
     known = {row["id"]: row for row in truth.select(["id", "kind", "how"]).to_pylist()}
     good = good_removed = 0
+    good_rules = Counter[str]()
     seen, removed = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-    reasons: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    rules: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     columns = (_column(decisions, name) for name in ("id", "keep", "reason"))
     for name, keep, reason in zip(*columns, strict=True):
         if name not in known:
             raise InputError("select decided on a document that is not in the truth", field="id", value=name)
         kind, how = known[name]["kind"], known[name]["how"]
+        fired = [] if keep else _rules(reason)
         if kind in ("boilerplate", "noise"):
             seen[kind, how] += 1
             removed[kind, how] += not keep
-            if not keep and reason:
-                reasons[kind, how][reason] += 1
+            rules[kind, how].update(fired)
         else:
             good += 1
             good_removed += not keep
+            good_rules.update(fired)
     planted = sorted({(row["kind"], row["how"]) for row in known.values() if row["kind"] in ("boilerplate", "noise")})
     defects = []
     for defect in planted:
-        main = min(reasons[defect].items(), key=lambda item: (-item[1], item[0]), default=(None, 0))[0]
-        defects.append(DefectScore(*defect, seen[defect], removed[defect], main))
-    return SelectScore(good, good_removed, tuple(defects))
+        main = _most_first(rules[defect])
+        defects.append(DefectScore(*defect, seen[defect], removed[defect], main[0][0] if main else None))
+    return SelectScore(good, good_removed, _most_first(good_rules), tuple(defects))
 
 
 def score(truth: Path, dedup: Path, select: Path, threshold: float = 0.8) -> Score:
@@ -292,6 +297,15 @@ def _require_all(rows: Sequence[Mapping[str, Any]], decided: Mapping[str, Any], 
     for row in rows:
         if row["id"] not in decided:
             raise InputError(f"{stage} made no decision on a document of the sample", field="id", value=row["id"])
+
+
+def _rules(reason: str | None) -> list[str]:
+    """The rules named by a reason such as `min_words: words 34 < 50; min_stop_words: stop_words 0 < 2`."""
+    return [part.partition(":")[0].strip() for part in (reason or "").split(";") if part.strip()]
+
+
+def _most_first(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _bin_name(bin_: Bin) -> str:
