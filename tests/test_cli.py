@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
@@ -270,6 +273,35 @@ def test_dedup_on_a_file_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["output"] == str(tmp_path / "out")
     assert (tmp_path / "out" / "manifest.json").is_file()
     assert (tmp_path / "out" / "decisions.parquet").is_file()
+
+
+INTERRUPTED = """
+import sys, time
+from types import SimpleNamespace
+from dataclasses import replace
+from biollm.recipe import graph
+from toy_stages import GATHER
+sys.modules["toy"] = SimpleNamespace(STAGE=replace(GATHER, run=lambda context, options: time.sleep(60)))
+graph.VERBS = {"gather": "toy"}
+from biollm.cli import main
+main()
+"""
+
+
+def test_ctrl_c_ends_a_process_with_130(place: Path) -> None:
+    (place / "r.toml").write_text(RECIPE.partition("\n\n")[0] + "\n")
+    command = [sys.executable, "-c", INTERRUPTED, "run", "r.toml", "-o", "RUN"]
+    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True, env=path) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "one: runs (not finished before)\n"
+        while json.loads((place / "RUN" / "run.json").read_text())["stages"][0]["status"] != "running":
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "interrupted\n"
+        assert process.wait(timeout=30) == 130
+    assert json.loads((place / "RUN" / "run.json").read_text())["status"] == "interrupted"
+    assert "interrupted" in (place / "RUN" / "report.html").read_text()
 
 
 def test_help_and_errors_in_a_process_of_its_own_import_nothing_heavy(tmp_path: Path) -> None:

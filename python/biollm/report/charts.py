@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from biollm.report.markup import Markup, escape, join, number, tag
+from biollm.report.markup import Markup, escape, join, number, tag, words
 from biollm.results import Scalar, Series
 
 WIDTH: Final = 720
@@ -28,7 +28,7 @@ def chart(series: Sequence[Series]) -> Markup:
         drawing = _categories(series)
     if not drawing:
         drawing = tag("p", "Nothing to draw.", class_="note")
-    return tag("figure", tag("figcaption", first.title), _legend(series), drawing, class_="chart")
+    return tag("figure", tag("figcaption", words(first.title)), _legend(series), drawing, class_="chart")
 
 
 def shares(parts: Sequence[tuple[str, float, str]]) -> Markup:
@@ -190,8 +190,8 @@ def _axis_labels(series: Series, y_label: str | None = None) -> list[Markup]:
     middle = (TOP + HEIGHT - BOTTOM) / 2
     turned = f"rotate(-90 13 {middle:.0f})"
     return [
-        tag("text", series.x_label, x=f"{(LEFT + WIDTH - RIGHT) / 2:.0f}", y=HEIGHT - 8, class_="label"),
-        tag("text", y_label or series.y_label, x=13, y=f"{middle:.0f}", transform=turned, class_="label"),
+        tag("text", words(series.x_label), x=f"{(LEFT + WIDTH - RIGHT) / 2:.0f}", y=HEIGHT - 8, class_="label"),
+        tag("text", words(y_label or series.y_label), x=13, y=f"{middle:.0f}", transform=turned, class_="label"),
     ]
 
 
