@@ -159,6 +159,15 @@ def test_the_tokenizer_of_the_folder_is_used(folder: Path, tmp_path: Path) -> No
         model.generate("a lone \ud800 surrogate")
 
 
+def test_arrays_of_ids_are_prompts(llm: LLM) -> None:
+    expected = [c.token_ids for c in llm.generate([[5, 6, 7], [8, 9, 10]], max_tokens=5)]
+    array = torch.tensor([[5, 6, 7], [8, 9, 10]])
+    for prompts in (array, array.numpy().astype("uint32"), list(array), [array[0].numpy(), [8, 9, 10]]):
+        completions = llm.generate(prompts, max_tokens=5)
+        assert [c.token_ids for c in completions] == expected
+        assert completions[0].prompt == (5, 6, 7)
+
+
 def test_no_prompts_give_no_completions(llm: LLM) -> None:
     assert llm.generate([]) == []
 

@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from biollm import _native
 from biollm.atomic import make_folder, write_bytes, write_json
 from biollm.inference.completion import Completion
-from biollm.inference.llm import LLM, Prompts
+from biollm.inference.llm import LLM, OnDisk, Prompts, folder_of
 from biollm.inference.sampling import SamplingOptions
 from biollm.manifest import InputRecord, Manifest, StageTimer
 from biollm.results import Sample, Summary
@@ -20,18 +20,10 @@ from biollm.results import Sample, Summary
 if TYPE_CHECKING:
     from biollm.results import Progress
 
-__all__ = ["ALGORITHM_VERSION", "UNMATCHED_OPTIONS", "Completions", "GenerateOptions", "OnDisk", "generate"]
+__all__ = ["ALGORITHM_VERSION", "UNMATCHED_OPTIONS", "Completions", "GenerateOptions", "generate"]
 
 ALGORITHM_VERSION: Final = 1
 MAX_SAMPLES: Final = 8
-
-
-class OnDisk(Protocol):
-    """A result that lies in a folder, as `train` returns one."""
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
 
 
 class Completions(list[Completion]):
@@ -234,13 +226,6 @@ def checkpoint_records(folder: Path) -> tuple[InputRecord, ...]:
     names = sorted(path.name for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
     contents = [[name, _native.hash_file(folder / name)] for name in names]
     return (InputRecord(str(folder), "folder", _native.hash_bytes(json.dumps(contents).encode())),)
-
-
-def folder_of(checkpoint: str | os.PathLike[str] | OnDisk) -> Path:
-    """The folder of a checkpoint, given as a path or as what `train` returned."""
-    if isinstance(checkpoint, str | os.PathLike):
-        return Path(checkpoint)
-    return Path(checkpoint.path)
 
 
 def _matched(options: GenerateOptions, prompts: Sequence[Any]) -> dict[str, Any]:

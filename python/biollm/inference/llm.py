@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from biollm.errors import BiollmError, ConfigError, InputError, LimitError, require
 from biollm.inference.completion import Completion, Row
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from biollm.inference.decode import CompiledDecode, DecodeStep
     from biollm.inference.kv_cache import KVCache
 
-__all__ = ["LLM", "Prompts"]
+__all__ = ["LLM", "OnDisk", "Prompts", "folder_of"]
 
 log = logging.getLogger("biollm.inference")
 
@@ -35,11 +35,20 @@ MAX_COMPILED_STEPS: Final = 4
 _DTYPES: Final = ("float32", "bfloat16", "float16", "float64")
 
 
+class OnDisk(Protocol):
+    """A result that lies in a folder, as `train` returns one."""
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+
+
 class LLM:
     """A checkpoint folder of the Llama family, loaded for generation.
 
     Args:
-        path: a folder in Hugging Face layout: one of ours, or any Llama, Yi, Mistral, Qwen2 or Qwen3 model.
+        path: a folder in Hugging Face layout: one of ours, or any Llama, Yi, Mistral, Qwen2 or Qwen3 model. Or what
+            `train` returned.
         device: "cpu", "cuda", "cuda:1", …; "auto" is cuda where there is one, else the CPU.
         dtype: "float32", "bfloat16", "float16" or "float64"; "auto" is bfloat16 on cuda, float32 on the CPU.
         compile: whether the decode step is compiled by torch.compile. "auto" compiles for calls long enough to repay it
@@ -55,7 +64,7 @@ class LLM:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | OnDisk,
         *,
         device: str = "auto",
         dtype: str = "auto",
@@ -67,7 +76,7 @@ class LLM:
 
         if compile not in (True, False, "auto"):
             raise ConfigError(f"compile must be True, False or 'auto', not {compile!r}", field="compile", value=compile)
-        self.path = Path(path)
+        self.path = folder_of(path)
         self.device, self.dtype = _place(device, dtype)
         self.compile = compile
         self.model = load_checkpoint(self.path, device=self.device, dtype=self.dtype).requires_grad_(False).eval()
@@ -90,7 +99,7 @@ class LLM:
     ) -> list[Completion]:
         """Continue each prompt: one `Completion` a prompt, in the order given.
 
-        prompts: a text, a list of texts, or a list of lists of token ids. Other arguments: see `SamplingOptions`.
+        prompts: a text, a list of texts, or a list of lists (or arrays) of token ids. Others: see `SamplingOptions`.
         Prompts are batched by length; in fp32 a greedy continuation is the same whatever it is batched with.
 
         Raises:
@@ -222,6 +231,7 @@ class LLM:
     def _as_list(self, prompts: Any) -> list[str | tuple[int, ...]]:
         if isinstance(prompts, str):
             return [prompts]
+        prompts = _as_plain(prompts)
         if isinstance(prompts, (bytes, dict)) or not isinstance(prompts, Sequence):
             raise TypeError(f"prompts must be a str, a list of str or a list of token lists, not {_kind(prompts)}")
         return [self._as_prompt(index, prompt) for index, prompt in enumerate(prompts)]
@@ -229,6 +239,7 @@ class LLM:
     def _as_prompt(self, index: int, prompt: Any) -> str | tuple[int, ...]:
         if isinstance(prompt, str):
             return prompt
+        prompt = _as_plain(prompt)
         if isinstance(prompt, dict) or (
             isinstance(prompt, Sequence) and any(isinstance(part, dict) for part in prompt)
         ):
@@ -284,6 +295,13 @@ class LLM:
         return f"LLM({str(self.path)!r}, device={str(self.device)!r}, dtype={_dtype_name(self.dtype)!r})"
 
 
+def folder_of(checkpoint: str | os.PathLike[str] | OnDisk) -> Path:
+    """The folder of a checkpoint, given as a path or as what `train` returned."""
+    if isinstance(checkpoint, str | os.PathLike):
+        return Path(checkpoint)
+    return Path(checkpoint.path)
+
+
 def _place(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     import torch
 
@@ -318,6 +336,11 @@ def _load_tokenizer(folder: Path) -> tuple[Any, BiollmError | None]:
 
 def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def _as_plain(value: Any) -> Any:
+    """An array or tensor of ids as a list; anything else as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _kind(value: object) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from biollm.models.config import SIZES, ModelConfig, RopeScaling, model_config
+from biollm.models.config import ModelConfig, RopeScaling
+from biollm.models.sizes import SIZES, model_config
 
 if TYPE_CHECKING:
     from biollm.models.checkpoints import load_checkpoint, save_checkpoint

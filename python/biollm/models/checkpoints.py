@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from biollm.atomic import atomic_path, make_folder, write_json
 from biollm.errors import ConfigError, FileError, FormatError
-from biollm.models.config import ModelConfig, special_ids
+from biollm.models.config import ModelConfig
+from biollm.models.hugging_face import special_ids
 from biollm.models.llama import Llama, Rotary
 
 __all__ = ["load_checkpoint", "read_config", "save_checkpoint"]
