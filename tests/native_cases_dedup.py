@@ -13,8 +13,6 @@ from native_case import ODD_VALUES, Call, NativeCase, mutations
 
 TEXT = "The trial's 1,024 patients (n=512 each) – naïve or treated – were followed for 3.5 years… ΣΟΦΟΣ "
 
-OPTIONS = ("threshold", "unit", "ngram", "num_perm", "bands", "seed", "keep", "max_document_bytes", "threads")
-
 Chunk = tuple[bytes, bytes, int]
 
 
@@ -25,8 +23,11 @@ def _chunk(*texts: bytes) -> Chunk:
     return struct.pack(f"={len(offsets)}q", *offsets), b"".join(texts), len(texts)
 
 
+DEFAULTS = {"threshold": 0.8, "unit": "word", "ngram": 5, "num_perm": 256, "bands": 32, "seed": 0, "keep": "first"}
+
+
 def _found(texts: Any, **options: Any) -> list[bytes | int]:
-    found = _native.dedup_fuzzy(texts, **options)
+    found = _native.dedup_fuzzy(texts, **{**DEFAULTS, **options})
     return [part if isinstance(part, int) else bytes(part) for part in found]
 
 
@@ -42,17 +43,7 @@ def _malformed(rng: random.Random) -> Iterator[Call]:
     for value in ODD_VALUES:
         yield partial(_found, value)
         yield partial(_found, [value])
-        for name in (
-            "threshold",
-            "unit",
-            "ngram",
-            "num_perm",
-            "bands",
-            "seed",
-            "keep",
-            "max_document_bytes",
-            "threads",
-        ):
+        for name in (*DEFAULTS, "max_document_bytes", "threads"):
             yield partial(_found, valid, **{name: value})
         if not callable(value):  # What a callback raises comes out as it is.
             yield partial(_found, valid, progress=value)

@@ -78,18 +78,19 @@ class DocumentReader:
 def dedup_fuzzy(
     texts: list[tuple[object, object, int]],
     *,
-    threshold: float = 0.8,
-    unit: str = "word",
-    ngram: int = 5,
-    num_perm: int = 256,
-    bands: int = 32,
-    seed: int = 0,
-    keep: str = "first",
+    threshold: float,
+    unit: str,
+    ngram: int,
+    num_perm: int,
+    bands: int,
+    seed: int,
+    keep: str,
     max_document_bytes: int | None = None,
     threads: int | None = None,
     progress: _Progress | None = None,
 ) -> tuple[Buffer, Buffer, Buffer, Buffer, Buffer, Buffer, int]:
-    """Clusters texts by MinHash LSH and exact verification.
+    """Clusters texts by MinHash LSH and exact verification: `unit` is "word" or "alnum", `keep` "first", "longest" or
+    "shortest".
 
     Cluster ids and representatives (int64, a row each); the pairs: a, b (int64), jaccard (float64); verified candidates
     by similarity (uint64, 20 bins); rows whose shingle set an earlier row has.
@@ -190,3 +191,8 @@ def train_tokenizer(
     progress: _Progress | None = None,
 ) -> Tokenizer:
     """Learns a vocabulary of exactly `vocab_size` ids."""
+
+def hash_texts(
+    texts: _TextChunks, *, seed: int, threads: int | None = None, progress: _Progress | None = None
+) -> Buffer:
+    """xxh3-64 (uint64) of each text under a seed."""

@@ -13,8 +13,8 @@ type Found = (Buffer, Buffer, Buffer, Buffer, Buffer, Buffer, u64);
 /// Clusters texts by MinHash LSH and exact verification. `progress(done, total)` counts two units a document.
 #[pyfunction]
 #[pyo3(signature = (
-    texts, *, threshold=Real(0.8), unit=Text("word"), ngram=Count(5), num_perm=Count(256), bands=Count(32),
-    seed=Count(0), keep=Text("first"), max_document_bytes=None, threads=None, progress=None
+    texts, *, threshold, unit, ngram, num_perm, bands, seed, keep, max_document_bytes=None, threads=None,
+    progress=None
 ))]
 #[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 fn dedup_fuzzy(
