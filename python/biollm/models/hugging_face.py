@@ -1,7 +1,8 @@
 """Translation between `ModelConfig` and the `config.json` of Hugging Face.
 
 Every option of a file that would change the result must be one that `models/llama.py` computes; any other is refused
-by its name, because a model that loads and computes something else is worse than one that does not load. What the `transformers` class of that `model_type` does not read is ignored here as there.
+by its name, because a model that loads and computes something else is worse than one that does not load. What the
+`transformers` class of that `model_type` does not read is ignored here as there.
 """
 
 from __future__ import annotations
