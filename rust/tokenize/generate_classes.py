@@ -42,6 +42,7 @@ def classes() -> list[int]:
 
 
 def main() -> None:
+    """Writes the table."""
     runs: list[str] = []
     start = 0
     for value, group in groupby(classes()):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from biollm.atomic import PublishedFile, atomic_path, make_folder, write_json
 from biollm.errors import FileError, InputError
+from biollm.tokenization.options import DEFAULT_SHARD_TOKENS
 from biollm.tokenization.shards import FORMAT, INDEX_NAME, SUFFIXES, VERSION, Shards, token_dtype
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["DEFAULT_SHARD_TOKENS", "ShardWriter"]
-
-DEFAULT_SHARD_TOKENS: Final = 1 << 27
-"""A shard is closed by the document that reaches this many tokens: 256 MiB of uint16."""
 
 
 class ShardWriter:
@@ -90,9 +88,11 @@ class ShardWriter:
         """Appends documents to a split.
 
         Args:
+            split: one of the writer's.
             tokens: ids of all documents end to end, shape (n,), any integer type.
             offsets: shape (documents + 1,), rising from 0 to n.
-            ids, sources: of the documents, (documents,) each; no sources are nulls.
+            ids: of the documents, (documents,).
+            sources: of the documents, (documents,); without them, nulls.
             num_bytes: UTF-8 bytes of each document's text, (documents,).
             mask: 1 where a token is in the loss, (n,); given exactly when the writer is `masked`.
 
@@ -212,10 +212,11 @@ class _OpenShard:
             # Closing runs backwards: each file is closed before it is published.
             for part in parts:
                 self._published[part] = self._stack.enter_context(atomic_path(folder / f"{name}{SUFFIXES[part]}"))
-            files = {p: self._stack.enter_context(open(self._published[p], "wb")) for p in parts}
-            self._files: dict[str, IO[bytes]] = files
+            self._files: dict[str, IO[bytes]] = {}
+            for part, file in self._published.items():
+                self._files[part] = self._stack.enter_context(file.path.open("wb"))
             self._documents = self._stack.enter_context(
-                pq.ParquetWriter(files["documents"], _documents_schema(), compression="zstd")
+                pq.ParquetWriter(self._files["documents"], _documents_schema(), compression="zstd")
             )
         except BaseException as error:
             self.abandon(error)
@@ -258,10 +259,8 @@ class _OpenShard:
 
     def abandon(self, error: BaseException) -> None:
         """Removes the files; `error` tells the context managers that the block has failed."""
-        try:
+        with suppress(BaseException):  # the same error, on its way already; or a full disk while closing
             self._stack.__exit__(type(error), error, error.__traceback__)
-        except BaseException:  # the same error, on its way already; or a full disk while closing
-            pass
         for file in self._published.values():
             file.path.unlink(missing_ok=True)
             file.target.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
@@ -31,7 +32,13 @@ PAD: Final = "<|pad|>"
 #: Split patterns known by name.
 PATTERNS: Final = ("gpt2", "cl100k", "llama3", "o200k")
 #: Part of a `.tiktoken` file's name → its pattern.
-_TIKTOKEN_NAMES: Final = (("cl100k", "cl100k"), ("o200k", "o200k"), ("gpt2", "gpt2"), ("r50k", "gpt2"), ("p50k", "gpt2"))
+_TIKTOKEN_NAMES: Final = (
+    ("cl100k", "cl100k"),
+    ("o200k", "o200k"),
+    ("gpt2", "gpt2"),
+    ("r50k", "gpt2"),
+    ("p50k", "gpt2"),
+)
 #: (pattern, ranks in the file) → the special tokens that tiktoken gives the vocabulary beside.
 _TIKTOKEN_SPECIAL: Final[Mapping[tuple[str, int], tuple[tuple[str, int], ...]]] = {
     ("gpt2", 50_256): ((ENDOFTEXT, 50_256),),
@@ -193,9 +200,7 @@ class Tokenizer:
 
     # --- text to ids -------------------------------------------------------------------------------------------------
 
-    def encode(
-        self, text: str, *, add_special: bool = True, allow_special: AllowSpecial = "none"
-    ) -> Encoding:
+    def encode(self, text: str, *, add_special: bool = True, allow_special: AllowSpecial = "none") -> Encoding:
         """The ids of a text.
 
         Args:
@@ -226,7 +231,8 @@ class Tokenizer:
 
         Args:
             texts: a list of str, or an Arrow column of text.
-            add_special: as in `encode`. allow_special: as in `encode`.
+            add_special: as in `encode`.
+            allow_special: as in `encode`.
             append_eos: puts the EOS id at the end of each text.
             max_document_bytes: longest text, UTF-8; `None` is 256 MiB.
             threads: worker threads; `None` is the cores this process may use.
@@ -302,7 +308,7 @@ class Tokenizer:
             ids, offsets, skip_special=skip_special, threads=threads, progress=progress
         )
         whole, starts = memoryview(data), values(ends, np.int64).tolist()
-        return [_text(bytes(whole[a:b]), errors) for a, b in zip(starts, starts[1:], strict=False)]
+        return [_text(bytes(whole[a:b]), errors) for a, b in pairwise(starts)]
 
     # --- the vocabulary ----------------------------------------------------------------------------------------------
 
@@ -370,7 +376,8 @@ class Tokenizer:
 
     def config_json(self) -> str:
         """The content of the `tokenizer_config.json` that goes with `to_json`: names the class and the EOS and pad
-        tokens, so that transformers' `AutoTokenizer` loads the folder."""
+        tokens, so that transformers' `AutoTokenizer` loads the folder.
+        """
         config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
         if self._eos is not None:
             config["eos_token"] = self._eos

@@ -3,7 +3,7 @@
 use crate::border::{self, Count, Text};
 use crate::buffers::{Buffer, TextChunks};
 use biollm_core::{Error, Monitor, Pool, Result, limits};
-use biollm_tokenize::{Allowed, Options, Pattern, json, tiktoken, train, words};
+use biollm_tokenize::{Allowed, Options, Pattern, groups, json, tiktoken, train, words};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -312,12 +312,31 @@ fn train_tokenizer(
     })
 }
 
+/// xxh3-64 (uint64) of each text under a seed. `progress(done, total)` counts texts.
+#[pyfunction]
+#[pyo3(signature = (texts, *, seed, threads=None, progress=None))]
+fn hash_texts(
+    py: Python<'_>,
+    texts: TextChunks,
+    seed: Count,
+    threads: Option<Count>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Buffer> {
+    let hashes = border::run(py, progress, move |monitor| {
+        let pool = Pool::new(threads.map(Count::size))?;
+        let texts = texts.texts(limits::MAX_DOCUMENT_BYTES_CEILING, &pool, monitor)?;
+        groups::hash_texts(&texts, seed.0, &pool, monitor)
+    })?;
+    Ok(hashes.into())
+}
+
 fn counts_of(counts: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
     numbers(counts, "counts must be a contiguous buffer of uint64")
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Tokenizer>()?;
+    module.add_function(wrap_pyfunction!(hash_texts, module)?)?;
     module.add_function(wrap_pyfunction!(count_words, module)?)?;
     module.add_function(wrap_pyfunction!(train_tokenizer, module)?)
 }

@@ -6,6 +6,7 @@ pub mod byte_level;
 mod cache;
 pub mod classes;
 mod classes_table;
+pub mod groups;
 pub mod json;
 pub mod merges;
 pub mod split;

@@ -1,0 +1,288 @@
+"""`tokenize`: documents in, token shards out. The split is made here; a vocabulary is trained on its train side."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from biollm import _native
+from biollm.atomic import write_json
+from biollm.columns import text_chunks, values
+from biollm.document_files import begin_folder, blocks
+from biollm.errors import BiollmError, ConfigError, InputError
+from biollm.manifest import InputRecord, Manifest, StageTimer
+from biollm.tokenization.options import ALGORITHM_VERSION, DEFAULT_SHARD_TOKENS, TokenizeOptions
+from biollm.tokenization.shard_writer import ShardWriter
+from biollm.tokenization.shards import INDEX_NAME, Shards
+from biollm.tokenization.summary import TokenStatistics
+from biollm.tokenization.tokenizer import Tokenizer
+from biollm.tokenization.vocabulary import WordCounter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from biollm.documents import Documents
+    from biollm.results import Progress
+
+__all__ = ["SPLITS", "tokenize", "tokenize_documents"]
+
+SPLITS: Final = ("train", "validation")
+#: What an interrupted run may have left.
+_LEFTOVERS: Final = re.compile(
+    r"\..*\.tmp|(train|validation)-\d+\.(tokens|offsets|documents\.parquet)|tokenizer(_config)?\.json|shards\.json"
+)
+
+
+def tokenize(
+    source: Any,
+    *,
+    tokenizer: Tokenizer | str | os.PathLike[str] | None = None,
+    vocab_size: int | None = None,
+    min_frequency: int = 2,
+    pattern: str = "llama3",
+    validation_fraction: float = 0.02,
+    group: str | None = None,
+    append_eos: bool = True,
+    seed: int = 0,
+    shard_tokens: int = DEFAULT_SHARD_TOKENS,
+    text: str | Sequence[str] = "text",
+    id: str | None = None,  # noqa: A002
+    max_document_bytes: int | None = None,
+    output: str | os.PathLike[str],
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Shards:
+    """Write documents as token shards (format: `biollm.tokenization.shards`), with their tokenizer beside them.
+
+    Exactly one of `tokenizer` and `vocab_size` is given. A document goes to the validation split by the hash of its
+    group, so documents of one group are never on both sides; a vocabulary is trained on the train side only, which
+    reads the documents twice. The result does not depend on the number of threads.
+
+    Args:
+        source: documents as any verb takes them: list of str, Arrow, polars, pandas, `Documents`, paths, globs, URLs.
+        tokenizer: a `Tokenizer`, a `tokenizer.json`, a folder that holds one, or a `.tiktoken` file.
+        vocab_size: trains a vocabulary of this many ids, special tokens and the 256 bytes among them.
+        min_frequency: with `vocab_size`: a pair that occurs less often is not merged.
+        pattern: with `vocab_size`: split pattern of the vocabulary, "llama3", "gpt2" or "o200k".
+        validation_fraction: share of the groups that go to the validation split, in [0, 1).
+        group: column whose documents stay on one side; by default `cluster_id` where there is one, else `id`. A
+            document without a group (null) is one by itself.
+        append_eos: ends each document with the EOS id.
+        seed: draws the split.
+        shard_tokens: a shard is closed by the document that reaches this many tokens.
+        text: column of the text, or several joined by a blank line.
+        id: column of the ids; without one a document is known by its file and row number.
+        max_document_bytes: longest document, UTF-8; `None` is 256 MiB.
+        output: the folder of the shards.
+        threads: worker threads; `None` is the cores this process may use.
+        progress: called with the documents done in each pass.
+
+    Raises:
+        ConfigError: an option makes no sense. InputError: the source cannot be used, is read only once but needed
+            twice, has no text for training, or allows fewer ids than `vocab_size`.
+        FormatError: the tokenizer cannot be honoured. LimitError: a document is too long (`row`).
+        FileError: a file cannot be read or written.
+    """
+    from biollm.readers import as_documents
+
+    columns = text if isinstance(text, str) else tuple(text)
+    loaded = tokenizer if isinstance(tokenizer, Tokenizer) else None
+    named = f"sha256:{loaded.sha256}" if loaded else None if tokenizer is None else os.fspath(tokenizer)  # type: ignore[arg-type]
+    options = TokenizeOptions(
+        tokenizer=named,
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        pattern=pattern,
+        validation_fraction=validation_fraction,
+        group=group,
+        append_eos=append_eos,
+        seed=seed,
+        shard_tokens=shard_tokens,
+        text=columns,
+        id=id,
+        max_document_bytes=max_document_bytes,
+        threads=threads,
+    )
+    documents = as_documents(source, text=columns, id=id)
+    return tokenize_documents(documents, options, source=source, tokenizer=loaded, output=output, progress=progress)
+
+
+def tokenize_documents(
+    documents: Documents,
+    options: TokenizeOptions,
+    *,
+    output: str | os.PathLike[str],
+    source: Any = (),
+    tokenizer: Tokenizer | None = None,
+    inputs: Sequence[InputRecord] | None = None,
+    progress: Progress | None = None,
+) -> Shards:
+    """`tokenize` on documents that are open: what the function and the stage share.
+
+    Args:
+        documents: to be tokenized.
+        options: checked ones.
+        output: as in `tokenize`.
+        source: what the documents were made of; a path among it may not lie in the output folder.
+        tokenizer: a loaded one, in place of the options'.
+        inputs: what the manifest says of the inputs; without them, what the documents know.
+        progress: as in `tokenize`.
+    """
+    timer = StageTimer()
+    sides = _Sides(documents.schema, options)
+    if options.vocab_size is not None and documents.one_shot:
+        message = f"{documents.description} can be read only once, and training a vocabulary is a pass of its own"
+        raise InputError(f"{message}: call .materialize() first, or give a tokenizer", field="source")
+    if tokenizer is None and options.tokenizer is not None:
+        tokenizer = Tokenizer.from_file(options.tokenizer)
+    if tokenizer is not None:
+        # Ids are those of the file that the folder will hold, whatever the tokenizer was read from.
+        tokenizer = Tokenizer.from_json(tokenizer.to_json(), eos=tokenizer.eos_token, pad=tokenizer.pad_token)
+        _check_eos(tokenizer, options)
+    folder = begin_folder(output, source, verb="tokenize", leftovers=_LEFTOVERS)
+    if tokenizer is None:
+        assert options.vocab_size is not None
+        counter = WordCounter(
+            options.pattern,
+            max_document_bytes=options.max_document_bytes,
+            threads=options.threads,
+            progress=progress,
+        )
+        for block, held_out in sides.blocks(documents):
+            counter.add(block.column("text").filter(~held_out))
+        tokenizer = counter.train(options.vocab_size, min_frequency=options.min_frequency)
+    statistics = TokenStatistics(tokenizer, SPLITS)
+    outputs = tokenizer.save(folder)
+    with ShardWriter(
+        folder,
+        vocab_size=tokenizer.vocab_size,
+        eos_id=tokenizer.eos_id,
+        append_eos=options.append_eos,
+        tokenizer_sha256=tokenizer.sha256,
+        splits=SPLITS,
+        shard_tokens=options.shard_tokens,
+    ) as writer:
+        for block, held_out in sides.blocks(documents):
+            for split, rows in zip(SPLITS, (~held_out, held_out), strict=True):
+                _add(writer, split, block.filter(rows), tokenizer, options, statistics, progress)
+        if statistics.tokens("train") == 0:
+            message = "no token is left for training: the documents are empty, or all on the validation side"
+            raise InputError(message, field="source")
+    outputs |= writer.outputs
+    summary = statistics.summary(trained=options.vocab_size is not None)
+    outputs["summary.json"] = write_json(folder / "summary.json", summary.to_dict())
+    manifest = Manifest(
+        verb="tokenize",
+        kind="shards",
+        algorithm_version=ALGORITHM_VERSION,
+        options=options.matched(),
+        inputs=tuple(inputs if inputs is not None else documents.inputs),
+        counts={"documents_in": statistics.all_documents, **statistics.counts()},
+        outputs={**outputs, INDEX_NAME: _native.hash_file(folder / INDEX_NAME)},
+        wall_s=timer.wall_s,
+        cpu_s=timer.cpu_s,
+    )
+    manifest.write(folder)
+    return writer.shards
+
+
+def _check_eos(tokenizer: Tokenizer, options: TokenizeOptions) -> None:
+    if options.append_eos and tokenizer.eos_id is None:
+        message = "the tokenizer has no EOS token: name it in the tokenizer_config.json beside it, or append_eos=False"
+        raise ConfigError(message, field="append_eos")
+
+
+class _Sides:
+    """Which documents are held out: by hash of the group, of the ids where there is none."""
+
+    def __init__(self, schema: pa.Schema, options: TokenizeOptions) -> None:
+        self.group = options.group or ("cluster_id" if "cluster_id" in schema.names else None)
+        if self.group is not None and self.group not in schema.names:
+            message = f"there is no column {self.group!r} to group by: {schema.names}"
+            raise ConfigError(message, field="group", value=self.group)
+        self.seed = options.seed
+        self.threads = options.threads
+        self.threshold = np.uint64(min(int(options.validation_fraction * 2**64), 2**64 - 1))
+
+    def blocks(self, documents: Documents) -> Iterator[tuple[pa.Table, NDArray[np.bool_]]]:
+        """The documents block by block, each with its mask (rows,) of those held out."""
+        for block in blocks(documents.reader()):
+            hashes = _native.hash_texts(text_chunks(self._names(block)), seed=self.seed, threads=self.threads)
+            yield block, values(hashes, np.uint64) < self.threshold
+
+    def _names(self, block: pa.Table) -> pa.ChunkedArray:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        ids = block.column("id")
+        if self.group is None:
+            return ids
+        try:
+            groups = block.column(self.group).cast(pa.large_string())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            message = f"column {self.group!r} cannot name groups: {error}"
+            raise InputError(message, field="group", value=self.group) from None
+        return pc.coalesce(groups, ids)
+
+
+def _add(
+    writer: ShardWriter,
+    split: str,
+    block: pa.Table,
+    tokenizer: Tokenizer,
+    options: TokenizeOptions,
+    statistics: TokenStatistics,
+    progress: Progress | None,
+) -> None:
+    import pyarrow.compute as pc
+
+    if len(block) == 0:
+        return
+    done = statistics.all_documents
+    try:
+        encoded = tokenizer.encode_batch(
+            block.column("text"),
+            add_special=False,
+            append_eos=options.append_eos,
+            max_document_bytes=options.max_document_bytes,
+            threads=options.threads,
+            progress=None if progress is None else lambda now, _: progress(done + now, None),
+        )
+    except BiollmError as error:
+        raise _by_id(error, block) from None
+    num_bytes = pc.binary_length(block.column("text")).to_numpy()
+    writer.add(
+        split,
+        encoded.ids,
+        encoded.offsets,
+        ids=block.column("id"),
+        sources=_sources(block),
+        num_bytes=num_bytes,
+    )
+    statistics.add(split, encoded.ids, encoded.offsets, num_bytes)
+
+
+def _by_id(error: BiollmError, block: pa.Table) -> BiollmError:
+    """The error with the document's id: row numbers of a block say nothing to the caller."""
+    if error.row is None:
+        return error
+    name = block.column("id")[error.row].as_py()
+    message = error.message.replace(f"row {error.row}", f"document {name!r}")
+    attributes = {key: value for key, value in error._attributes().items() if key != "row"}
+    return type(error)(message, **attributes)
+
+
+def _sources(block: pa.Table) -> pa.ChunkedArray | None:
+    import pyarrow as pa
+
+    if "source" not in block.column_names:
+        return None
+    try:
+        return block.column("source").cast(pa.large_string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None

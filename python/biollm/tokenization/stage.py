@@ -1,0 +1,43 @@
+"""`tokenize` as a stage of a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from biollm.stages import Stage, StageContext
+from biollm.tokenization.options import ALGORITHM_VERSION, UNMATCHED_OPTIONS, TokenizeOptions
+
+if TYPE_CHECKING:
+    from biollm.tokenization.shards import Shards
+
+__all__ = ["STAGE"]
+
+
+def run(context: StageContext, options: TokenizeOptions) -> Shards:
+    """Tokenize all documents that come in, in order."""
+    from biollm.readers import as_documents
+    from biollm.tokenization.sharding import tokenize_documents
+
+    sources = context.sources()
+    source = sources[0] if len(sources) == 1 else [Path(path) for path in sources]
+    documents = as_documents(source, text=options.text, id=options.id)
+    records = [item.record for item in context.inputs]
+    return tokenize_documents(
+        documents,
+        options,
+        output=context.folder,
+        inputs=[record for record in records if record is not None] if all(records) else None,
+        progress=context.progress,
+    )
+
+
+STAGE = Stage(
+    verb="tokenize",
+    options=TokenizeOptions,
+    takes={"documents": (0, None), "files": (0, None)},
+    gives="shards",
+    algorithm_version=ALGORITHM_VERSION,
+    unmatched_options=UNMATCHED_OPTIONS,
+    run=run,
+)
