@@ -35,10 +35,14 @@ pub struct DocumentReader {
 #[pymethods]
 impl DocumentReader {
     #[new]
-    #[pyo3(signature = (
-        path, *, name=None, format=Text("jsonl"), compression=Text("none"), text, id=None, source=None,
-        id_prefix=Text(""), max_document_bytes=None, skip=false
-    ))]
+    #[pyo3(
+        signature = (
+            path, *, name=None, format=Text("jsonl"), compression=Text("none"), text, id=None, source=None,
+            id_prefix=Text(""), max_document_bytes=None, skip=false
+        ),
+        text_signature = "(path, *, name=None, format='jsonl', compression='none', text, id=None, source=None, \
+                          id_prefix='', max_document_bytes=None, skip=False)"
+    )]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
