@@ -19,6 +19,9 @@ from biollm.inference.kv_cache import KVCache  # noqa: E402
 from biollm.models import Llama, ModelConfig  # noqa: E402
 from random_models import random_hf_folder  # noqa: E402
 
+# torch 2.11's own compiler warns of its own torch.jit.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
+
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [20], [30, 31, 32]]
 
 
