@@ -77,6 +77,10 @@ def test_the_folder_holds_no_pickle(saved: Path) -> None:
     ]
 
 
+def test_others_may_read_the_weights_as_the_other_files(saved: Path) -> None:
+    assert len({path.stat().st_mode for path in saved.iterdir()}) == 1
+
+
 def test_transformers_generates_from_ours(saved: Path) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(saved)
     assert model.generation_config.eos_token_id == 0

@@ -28,7 +28,7 @@ from biollm.models.config import ModelConfig
 from biollm.models.hugging_face import special_ids
 from biollm.models.llama import Llama, Rotary
 
-__all__ = ["load_checkpoint", "read_config", "save_checkpoint"]
+__all__ = ["load_checkpoint", "read_config", "save_checkpoint", "write_tensors"]
 
 MAX_JSON_BYTES: Final = 64 << 20
 
@@ -108,8 +108,7 @@ def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Pa
     config = model.config
     weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     written = [folder / "model.safetensors", folder / "generation_config.json", folder / "config.json"]
-    with atomic_path(written[0]) as temporary:
-        save_file(weights, temporary, metadata={"format": "pt"})
+    write_tensors(written[0], weights)
     ids = {
         "bos_token_id": config.bos_id,
         "eos_token_id": list(config.eos_ids) if isinstance(config.eos_id, tuple) else config.eos_id,
@@ -121,6 +120,19 @@ def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Pa
     dtype = str(model.model.embed_tokens.weight.dtype).removeprefix("torch.")
     write_json(written[2], {**config.to_hf(), "torch_dtype": dtype})
     return written
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file atomically, readable to whom other new files are (the library makes it private).
+
+    Raises:
+        FileError: the system refused.
+    """
+    with atomic_path(path) as temporary:
+        temporary.path.touch()
+        mode = temporary.path.stat().st_mode  # as the umask has it
+        save_file(dict(tensors), temporary, metadata={"format": "pt"})
+        temporary.path.chmod(mode)
 
 
 def _copy_tokenizer(folder: Path, source: Path, config: ModelConfig) -> list[Path]:

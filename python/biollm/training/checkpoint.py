@@ -105,7 +105,7 @@ def begin_folder(folder: str | os.PathLike[str]) -> Path:
 
 def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
     """Write ``state/`` of a checkpoint folder: the moments of each parameter under its name, and the rest."""
-    from safetensors.torch import save_file
+    from biollm.models.checkpoints import write_tensors
 
     make_folder(folder / "state")
     moments = {
@@ -114,8 +114,7 @@ def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
         for moment in _MOMENTS
     }
     for name, tensors in (("optimizer", moments), ("rng", state.rng)):
-        with atomic_path(folder / "state" / f"{name}.safetensors") as temporary:
-            save_file(tensors, temporary)
+        write_tensors(folder / "state" / f"{name}.safetensors", tensors)
     write_json(
         folder / "state" / "state.json",
         {
