@@ -6,6 +6,7 @@ import errno
 import json
 import struct
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from biollm.errors import ConfigError, FileError, FormatError  # noqa: E402
+from biollm.errors import BiollmError, ConfigError, FileError, FormatError  # noqa: E402
 from biollm.models import Llama, load_checkpoint, model_config, save_checkpoint  # noqa: E402
 from biollm.models.checkpoints import read_config  # noqa: E402
 from random_models import FAMILY, LLAMA3_ROPE, random_hf_folder  # noqa: E402
@@ -261,3 +262,40 @@ def test_the_shared_rope_of_the_test_is_really_scaled() -> None:
     assert ratio[0] == 1
     assert ratio[-1] == 8
     assert ((ratio > 1.01) & (ratio < 7.99)).any()
+
+
+def mutated(data: bytes, random: Random) -> bytes:
+    """A valid file with a few bytes flipped, cut, doubled or replaced by a number out of range."""
+    changed = bytearray(data)
+    for _ in range(random.randint(1, 3)):
+        place = random.randrange(len(changed))
+        match random.randrange(5):
+            case 0:
+                changed[place] ^= 1 << random.randrange(8)
+            case 1:
+                del changed[place : place + random.randint(1, 40)]
+            case 2:
+                changed[place:place] = changed[place : place + random.randint(1, 40)]
+            case 3:
+                changed[place:place] = random.choice([b"-1", b"99999999999999999999", b"1e400", b"null", b"[", b'"'])
+            case _:
+                changed[place] = random.randrange(256)
+        if not changed:
+            break
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors"])
+def test_mutated_files_load_or_raise_an_error_of_ours(saved: Path, name: str) -> None:
+    save_checkpoint(saved, Llama(model_config("tiny", 40, dim=8, ffn_dim=8, n_layers=1, eos_id=0)))
+    random = Random(name)
+    original = (saved / name).read_bytes()
+    header = 8 + struct.unpack("<Q", original[:8])[0] if name.endswith(".safetensors") else len(original)
+    refused = 0
+    for _ in range(200):
+        (saved / name).write_bytes(mutated(original[:header], random) + original[header:])
+        try:
+            load_checkpoint(saved)
+        except BiollmError:
+            refused += 1
+    assert refused > 50
