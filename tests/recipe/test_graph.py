@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,20 @@ def test_wrong_graphs_are_refused_before_anything_runs(text: str, words: str, tm
     with pytest.raises(ConfigError, match=words) as caught:
         planned(text, tmp_path)
     assert caught.value.path == str(tmp_path / "r.toml")
+
+
+def test_paths_among_the_options_start_from_the_recipe(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Options:
+        vocabulary: str | None = field(default=None, metadata={"path": True})
+
+    stages = {"use": replace(STAGES["gather"], verb="use", options=Options)}
+    (tmp_path / "a.txt").write_text("x")
+    recipe = parse_recipe(stage("one", "use", "['a.txt']", "vocabulary = 'a.txt'"), tmp_path / "r.toml")
+    assert plan(recipe, stages)[0].options.vocabulary == str(tmp_path / "a.txt")
+    recipe = parse_recipe(stage("one", "use", "['a.txt']", "vocabulary = 'b.txt'"), tmp_path / "r.toml")
+    with pytest.raises(ConfigError, match=r"stage 'one': vocabulary names no file or folder .looked for .*b.txt"):
+        plan(recipe, stages)
 
 
 def test_a_broken_manifest_is_named(tmp_path: Path) -> None:

@@ -67,6 +67,12 @@ def test_counts_over_a_wide_range_are_drawn_logarithmically() -> None:
     assert len(root.findall(".//rect")) == 4
 
 
+def test_bars_over_many_short_names_stand() -> None:
+    names = tuple(f"≤ {2**power}" for power in range(8))
+    root = drawn(Series("Lengths", "tokens", "documents", names, tuple(float(i) for i in range(8)), kind="bar"))
+    assert [bar.findtext("title") for bar in root.iter("rect")] == [f"{n}: {i}" for i, n in enumerate(names) if i]
+
+
 def test_bars_over_words_lie_and_their_widths_are_shares() -> None:
     root = drawn(Series("Reasons", "reason", "documents", ("a <b>", "c"), (40.0, 10.0), kind="bar"))
     widths = [

@@ -97,10 +97,11 @@ def plan(recipe: Recipe, stages: Mapping[str, Stage] | None = None) -> tuple[Nod
     kinds: dict[str, str] = {}
     for position, spec in enumerate(recipe.stages):
         stage = _stage_of(spec, recipe, stages)
-        options = build(stage.options, spec.options, where=f"stage {spec.name!r}", path=recipe.path)
+        where = f"stage {spec.name!r}"
+        options = build(stage.options, spec.options, where=where, path=recipe.path, base=spec.base)
         below = {later.name for later in recipe.stages[position + 1 :]}
         sources = tuple(_find(name, spec, kinds, below, recipe.path) for name in spec.inputs)
-        check_kinds(stage, [(s.name, s.kind) for s in sources], where=f"stage {spec.name!r}", path=recipe.path)
+        check_kinds(stage, [(s.name, s.kind) for s in sources], where=where, path=recipe.path)
         nodes.append(Node(spec.name, stage, options, sources))
         kinds[spec.name] = stage.gives
     return tuple(nodes)

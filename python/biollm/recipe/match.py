@@ -79,9 +79,13 @@ def match_folder(node: Node, inputs: tuple[StageInput, ...], folder: Path, *, ve
 
 
 def matched_options(node: Node) -> dict[str, Any]:
-    """The options that change a stage's output, as plain JSON values."""
-    options = {k: v for k, v in plain(node.options).items() if k not in node.stage.unmatched_options}
-    return _as_json(options)
+    """The options that change a stage's output, as plain JSON values.
+
+    An options dataclass may say so itself by a method `matched`, as where an option names a file, whose content counts.
+    """
+    own = getattr(node.options, "matched", None)
+    options = own() if own is not None else plain(node.options)
+    return _as_json({name: value for name, value in options.items() if name not in node.stage.unmatched_options})
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,12 +34,14 @@ class Option:
         annotation: its type, resolved.
         default: its default value; `MISSING` of `dataclasses` where it has none.
         help: its sentence, empty where the dataclass says nothing.
+        is_path: whether it names a file or folder (`field(metadata={"path": True})`).
     """
 
     name: str
     annotation: Any
     default: Any
     help: str
+    is_path: bool = False
 
     @property
     def required(self) -> bool:
@@ -61,11 +63,14 @@ def describe(options: type) -> tuple[Option, ...]:
             continue
         default = field.default_factory() if field.default_factory is not _MISSING else field.default
         sentence = field.metadata.get("help", sentences.get(field.name, ""))
-        described.append(Option(field.name, hints[field.name], default, sentence))
+        is_path = bool(field.metadata.get("path", False))
+        described.append(Option(field.name, hints[field.name], default, sentence, is_path))
     return tuple(described)
 
 
-def build(options: type, values: Mapping[str, Any], *, where: str, path: Path | None = None) -> Any:
+def build(
+    options: type, values: Mapping[str, Any], *, where: str, path: Path | None = None, base: Path | None = None
+) -> Any:
     """An instance of an options dataclass from plain values (what TOML gives), each checked against its type.
 
     A whole number is taken for a float, a list for a tuple; nothing else is converted.
@@ -75,9 +80,11 @@ def build(options: type, values: Mapping[str, Any], *, where: str, path: Path | 
         values: key → value.
         where: what the values belong to, for messages: "stage 'clean'".
         path: the recipe, for messages.
+        base: the folder that relative paths among the options start from; by default the working directory.
 
     Raises:
-        ConfigError: an unknown or missing key, a value of the wrong type, or one that the dataclass refuses.
+        ConfigError: an unknown or missing key, a path where nothing is, a value of the wrong type, or one that the
+            dataclass refuses.
     """
     known = {option.name: option for option in describe(options)}
     for key in values:
@@ -98,6 +105,8 @@ def build(options: type, values: Mapping[str, Any], *, where: str, path: Path | 
             expected = type_name(option.annotation)
             message = f"{where}: {name} is {_show(value)} ({_value_kind(value)}), but must be {expected}"
             raise ConfigError(f"{message}: write {_example(option)}", path=path, field=name, value=value) from None
+        if option.is_path and isinstance(typed[name], (str, Path)):
+            typed[name] = _found(typed[name], base or Path.cwd(), f"{where}: {name}", path)
     try:
         return options(**typed)
     except (ConfigError, InputError, LimitError) as error:
@@ -197,6 +206,13 @@ def _coerce(value: Any, annotation: Any) -> Any:
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type) and isinstance(value, dict):
         return build(annotation, value, where=annotation.__name__)
     raise _MismatchError
+
+
+def _found(value: str | Path, base: Path, where: str, path: Path | None) -> str | Path:
+    target = base / Path(value).expanduser()
+    if not target.exists():
+        raise ConfigError(f"{where} names no file or folder (looked for {target})", path=path, value=str(value))
+    return type(value)(target)
 
 
 def _same(value: Any, kind: type) -> Any:

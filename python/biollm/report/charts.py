@@ -22,7 +22,7 @@ def chart(series: Sequence[Series]) -> Markup:
     first = series[0]
     if first.kind == "line":
         drawing = _lines(series)
-    elif all(_is_number(x) for s in series for x in s.x):
+    elif _stands(series):
         drawing = _bars(series)
     else:
         drawing = _categories(series)
@@ -85,11 +85,14 @@ def _lines(series: Sequence[Series]) -> Markup:
 
 
 def _bars(series: Sequence[Series]) -> Markup:
-    bins = sorted({float(x) for s in series for x in s.x if isinstance(x, (int, float))})
-    if not bins:
-        return Markup()
-    heights = [{float(x): y for x, y in zip(s.x, s.y, strict=True) if isinstance(x, (int, float))} for s in series]
+    """Upright bars, beside each other where there are several series; bins of numbers stand in order."""
+    bins = list(dict.fromkeys(x for s in series for x in s.x))
+    if all(_is_number(x) for x in bins):
+        bins.sort(key=lambda x: float(x or 0))
+    heights = [dict(zip(s.x, s.y, strict=True)) for s in series]
     values = [y for h in heights for y in h.values() if math.isfinite(y)]
+    if not values:
+        return Markup()
     logarithmic = _wants_logarithm(values)
     top = max([*values, 0.0])
     y_ticks = [10.0**e for e in range(math.ceil(math.log10(top)) + 1)] if logarithmic else ticks(0.0, top)
@@ -102,26 +105,28 @@ def _bars(series: Sequence[Series]) -> Markup:
         begin = LEFT + place * slot + (slot - width * len(series)) / 2
         for index, of in enumerate(heights):
             y = of.get(x, 0.0)
-            if not (math.isfinite(y) and y > 0):
-                continue
-            # On a logarithmic scale a bar of one stands a little above the floor of one.
-            above = min(y_scale(max(y, 1.0)), HEIGHT - BOTTOM - 2.0) if logarithmic else y_scale(y)
-            label = tag("title", f"{_tick(x)}: {number(y)}")
-            parts.append(
-                tag(
-                    "rect",
-                    label,
-                    x=f"{begin + index * width:.1f}",
-                    y=f"{above:.1f}",
-                    width=f"{width:.1f}",
-                    height=f"{HEIGHT - BOTTOM - above:.1f}",
-                    class_=f"bar c{index % COLOURS}",
-                )
-            )
+            if math.isfinite(y) and y > 0:
+                # On a logarithmic scale a bar of one stands a little above the floor of one.
+                above = min(y_scale(max(y, 1.0)), HEIGHT - BOTTOM - 2.0) if logarithmic else y_scale(y)
+                parts.append(_bar(begin + index * width, above, width, f"{_bin(x)}: {number(y)}", index))
         if place % every == 0:
-            parts.append(_x_label(LEFT + (place + 0.5) * slot, _tick(x)))
+            parts.append(_x_label(LEFT + (place + 0.5) * slot, _bin(x)))
     y_label = f"{series[0].y_label} (log scale)" if logarithmic else series[0].y_label
     return _svg([*parts, *_axis_labels(series[0], y_label)], series[0].title)
+
+
+def _bar(x: float, y: float, width: float, label: str, index: int) -> Markup:
+    height = f"{HEIGHT - BOTTOM - y:.1f}"
+    place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": f"{width:.1f}", "height": height}
+    return tag("rect", tag("title", label), **place, class_=f"bar c{index % COLOURS}")
+
+
+def _stands(series: Sequence[Series]) -> bool:
+    """Whether bars stand: over numbers, and over many short names such as "≤ 64"."""
+    bins = {x for s in series for x in s.x}
+    if all(_is_number(x) for x in bins):
+        return True
+    return len(bins) >= 6 and all(len(_text(x)) <= 7 for x in bins)
 
 
 def _categories(series: Sequence[Series]) -> Markup:
@@ -217,6 +222,10 @@ def _short_tick(value: float) -> str:
         if abs(value) >= least:
             return f"{value / size:g}{unit}"
     return _tick(value)
+
+
+def _bin(value: Scalar) -> str:
+    return _tick(float(value)) if isinstance(value, (int, float)) else _text(value)
 
 
 def _text(value: Scalar) -> str:

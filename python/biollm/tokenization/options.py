@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
+from biollm import _native
 from biollm.errors import ConfigError
 
 __all__ = ["ALGORITHM_VERSION", "DEFAULT_SHARD_TOKENS", "UNMATCHED_OPTIONS", "TokenizeOptions"]
@@ -38,7 +40,7 @@ class TokenizeOptions:
         threads: worker threads; without a number, the cores this process may use.
     """
 
-    tokenizer: str | None = None
+    tokenizer: str | None = field(default=None, metadata={"path": True})
     vocab_size: int | None = None
     min_frequency: int = 2
     pattern: str = "llama3"
@@ -71,6 +73,22 @@ class TokenizeOptions:
             raise ConfigError(f"seed is {self.seed}, not in [0, 2**64)", field="seed", value=self.seed)
 
     def matched(self) -> dict[str, Any]:
-        """The options that change the output, as plain JSON values."""
+        """The options that change the output, as plain JSON values; the tokenizer by the content of its files.
+
+        Raises:
+            FileError: the tokenizer cannot be read.
+        """
         options = {name: value for name, value in asdict(self).items() if name not in UNMATCHED_OPTIONS}
-        return {**options, "text": list(self.text) if isinstance(self.text, tuple) else self.text}
+        options["text"] = list(self.text) if isinstance(self.text, tuple) else self.text
+        # In place of a path, a tokenizer in memory is named by its checksum.
+        if self.tokenizer is not None and not self.tokenizer.startswith("sha256:"):
+            options["tokenizer"] = _contents(Path(self.tokenizer))
+        return options
+
+
+def _contents(tokenizer: Path) -> dict[str, str]:
+    """File name → xxh3-128 of what `Tokenizer.from_file` reads."""
+    file = tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer
+    config = file.with_name("tokenizer_config.json")
+    read = [file, *([config] if file.suffix == ".json" and config.is_file() else [])]
+    return {path.name: _native.hash_file(path) for path in read}
