@@ -71,6 +71,19 @@ def test_every_kind_of_table_gives_the_same_documents(kind: str) -> None:
     assert kept.to_table() == kept.to_table()
 
 
+def test_datasets() -> None:
+    datasets = pytest.importorskip("datasets")
+    dataset = datasets.Dataset.from_dict({"text": [*TEXTS, "gone"], "n": [1, 2, 3, 4]})
+    documents = as_documents(dataset.filter(lambda row: row["text"] != "gone"))
+    assert not documents.one_shot
+    assert documents.to_table().to_pylist() == documents.to_table().to_pylist() == SAME
+    iterable = dataset.select(range(3)).to_iterable_dataset()
+    assert as_documents(iterable).to_table().to_pylist() == SAME
+    unknown = datasets.IterableDataset.from_generator(lambda: iter([{"text": "a"}]))
+    with pytest.raises(TypeError, match="features"):
+        as_documents(unknown)
+
+
 @pytest.mark.parametrize(
     "source",
     [TEXTS, tuple(TEXTS), iter(TEXTS), (t for t in TEXTS), pa.array(TEXTS), pa.chunked_array([TEXTS[:1], TEXTS[1:]])],

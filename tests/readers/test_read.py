@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 import biollm
 from biollm.errors import FormatError, InputError
 from biollm.manifest import Manifest
-from biollm.readers import ReadOptions, Rejected
+from biollm.readers import ReadOptions, Rejected, as_documents
 from biollm.readers.stage import STAGE
 from biollm.results import Result, Summary
 from biollm.stages import StageContext, StageInput
@@ -178,3 +180,26 @@ def test_a_stage_of_one_url(tmp_path: Path) -> None:
         tmp_path, (StageInput("memory://biollm-stage/a.jsonl", "files", "raw"),), None, logging.getLogger("test")
     )
     assert len(STAGE.run(context, ReadOptions()).documents.to_table()) == 1
+
+
+def test_what_a_signal_handler_raises_ends_the_reading(tmp_path: Path) -> None:
+    class AlarmError(Exception):
+        pass
+
+    def alarm(number: int, frame: object) -> None:
+        raise AlarmError
+
+    path = tmp_path / "endless.jsonl.gz"
+    path.write_bytes(gzip.compress(b"x" * (1 << 20)) * 20_000)
+    documents = as_documents(path, on_error="skip", max_document_bytes=100)
+    before = signal.signal(signal.SIGALRM, alarm)
+    try:
+        for read_all in (documents.to_table, lambda: list(documents.reader())):
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            began = time.perf_counter()
+            with pytest.raises(AlarmError):
+                read_all()
+            assert time.perf_counter() - began < 2
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -13,7 +13,14 @@ from biollm.readers.columns import ColumnMapper
 from biollm.readers.options import ReadOptions
 from biollm.readers.paths import paths_source
 from biollm.readers.source import PassLog, Source
-from biollm.readers.tables import generated_source, stream_source, table_source, texts_source, texts_table
+from biollm.readers.tables import (
+    dataset_source,
+    generated_source,
+    stream_source,
+    table_source,
+    texts_source,
+    texts_table,
+)
 
 __all__ = ["as_documents", "open_source"]
 
@@ -38,8 +45,8 @@ def as_documents(
               .parquet files; or a folder that `read`, `dedup` or `select` left;
             - a list of paths (`Path`; a str among them is a path, glob or URL too);
             - a list of str: **texts**, each one document. An iterator of str: the same, read once;
-            - `Documents`, an Arrow table, batch, array or reader, a polars or pandas frame, or any other object with
-              `__arrow_c_stream__`. A reader or foreign stream is read once.
+            - `Documents`, an Arrow table, batch, array or reader, a polars or pandas frame, a `datasets.Dataset`, or
+              any other object with `__arrow_c_stream__`. A reader or foreign stream is read once.
         text: the field or column of the text, or several joined by a blank line (empty and null ones left out).
         id: that of the ids. Without it "id" is taken where there is one and holds a value; else the id is
             `file:row`, or the row's number where there is no file.
@@ -87,6 +94,8 @@ def open_source(data: Any, options: ReadOptions) -> Source:
         return table_source(pa.Table.from_batches([data]), options, description="an Arrow batch")
     if hasattr(data, "__arrow_c_stream__"):
         return stream_source(data, options, one_shot=yields_once(data))
+    if type(data).__module__.partition(".")[0] == "datasets" and hasattr(data, "with_format"):
+        return dataset_source(data, options)
     if isinstance(data, Iterator):
         return generated_source(data, options)
     kind = type(data).__name__

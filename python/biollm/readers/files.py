@@ -9,6 +9,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from biollm.errors import FileError, InputError
 from biollm.readers.stores import RemoteFile, as_url, find_remote, local_path
@@ -101,7 +102,8 @@ def _source_file(path: str, name: str, remote: RemoteFile | None, lines: bool) -
             message = f"a folder: name its files with a glob, as in {os.path.join(path, '*.jsonl.gz')!r}"
             raise InputError(message, path=path)
         regular, size_bytes = stat.S_ISREG(status.st_mode), status.st_size
-    suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes]
+    is_web = remote is not None and path.startswith(("http://", "https://"))
+    suffixes = [suffix.lower() for suffix in PurePosixPath(urlsplit(path).path if is_web else path).suffixes]
     compression = _COMPRESSIONS.get(suffixes[-1], "none") if suffixes else "none"
     inner = suffixes[:-1] if compression != "none" else suffixes
     kind = _FORMATS.get(inner[-1]) if inner else None

@@ -128,7 +128,9 @@ def _find_with_fsspec(url: str, arrow_says: str) -> list[RemoteFile]:
     except OSError as error:
         raise _file_error(error, url) from error
     try:
-        paths = sorted(filesystem.glob(path)) if _MAGIC.search(path) else [path]
+        # The `?` of a web address begins its query.
+        is_glob = _MAGIC.search(path) is not None and scheme not in ("http", "https")
+        paths = sorted(filesystem.glob(path)) if is_glob else [path]
         files = [RemoteFile(*_fsspec_file(filesystem, name)) for name in paths if not filesystem.isdir(name)]
     except OSError as error:
         raise _file_error(error, url) from error

@@ -16,7 +16,7 @@ from biollm.readers.source import PassLog, Source
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["generated_source", "stream_source", "table_source", "texts_source", "texts_table"]
+__all__ = ["dataset_source", "generated_source", "stream_source", "table_source", "texts_source", "texts_table"]
 
 #: Texts of a generator, and rows of a table, that go into one batch.
 BATCH_ROWS: Final = 4096
@@ -93,6 +93,26 @@ def stream_source(data: Any, options: ReadOptions, *, one_shot: bool) -> Source:
         yield from reader
 
     return _mapped(schema, batches, options, description, one_shot=one_shot)
+
+
+def dataset_source(data: Any, options: ReadOptions) -> Source:
+    """The rows of a `datasets.Dataset` or `IterableDataset`, which export no Arrow stream.
+
+    Raises:
+        TypeError: an iterable one does not know its features.
+    """
+    import pyarrow as pa
+
+    description = f"datasets {type(data).__name__}"
+    if data.features is None:
+        raise TypeError(f"{description} does not know its features: give them to cast(), or load it whole")
+    schema = pa.schema(list(data.features.arrow_schema))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for table in data.with_format("arrow").iter(batch_size=BATCH_ROWS):
+            yield from table.cast(schema).to_batches()
+
+    return _mapped(schema, batches, options, description, one_shot=False)
 
 
 def _mapped(
