@@ -19,6 +19,7 @@ from native_case import ODD_VALUES, Call, NativeCase, mutations, scratch
 from native_cases_dedup import DEDUP_CASES
 from native_cases_read import READ_CASES
 from native_cases_select import SELECT_CASES
+from native_cases_tokenize import TOKENIZE_CASES
 
 # --- buffers, files -------------------------------------------------------------------------------------------------
 
@@ -108,4 +109,6 @@ _BORDER = [
 
 # --- the table ------------------------------------------------------------------------------------------------------
 
-CASES: dict[str, NativeCase] = {case.name: case for case in [*_BORDER, *DEDUP_CASES, *READ_CASES, *SELECT_CASES]}
+CASES: dict[str, NativeCase] = {
+    case.name: case for case in [*_BORDER, *DEDUP_CASES, *READ_CASES, *SELECT_CASES, *TOKENIZE_CASES]
+}

@@ -6,8 +6,9 @@ use biollm_core::{Error, Monitor, Pool, Result, limits};
 use biollm_tokenize::{Allowed, Options, Pattern, groups, json, tiktoken, train, words};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyTypeError;
+use pyo3::conversion::FromPyObjectOwned;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 
 /// Texts and lists of ids up to this size are done inline, with the GIL held: under about 100 µs.
 const INLINE_BYTES: usize = 2 << 10;
@@ -21,6 +22,21 @@ impl<'py> FromPyObject<'_, 'py> for Name {
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         let text: Text<'_> = object.extract()?;
         Ok(Self(text.0.to_string()))
+    }
+}
+
+/// A pair in a tuple; pyo3's own conversion raises ValueError for one of another length.
+struct Pair<A, B>(A, B);
+
+impl<'py, A: FromPyObjectOwned<'py>, B: FromPyObjectOwned<'py>> FromPyObject<'_, 'py> for Pair<A, B> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let tuple = object.cast::<PyTuple>().ok().filter(|tuple| tuple.len() == 2);
+        let tuple = tuple.ok_or_else(|| PyTypeError::new_err("a tuple of two is needed"))?;
+        let first = tuple.get_item(0)?.extract().map_err(Into::into)?;
+        let second = tuple.get_item(1)?.extract().map_err(Into::into)?;
+        Ok(Self(first, second))
     }
 }
 
@@ -46,11 +62,11 @@ impl Tokenizer {
         py: Python<'_>,
         data: &[u8],
         pattern: Option<Text<'_>>,
-        special_tokens: Vec<(Name, Count)>,
+        special_tokens: Vec<Pair<Name, Count>>,
     ) -> PyResult<Self> {
         let special_tokens = special_tokens
             .into_iter()
-            .map(|(content, id)| (content.0, u32::try_from(id.0).unwrap_or(u32::MAX)))
+            .map(|Pair(content, id)| (content.0, u32::try_from(id.0).unwrap_or(u32::MAX)))
             .collect();
         let pattern = pattern.map(|pattern| pattern.0);
         border::run(py, None, move |monitor| Self::load(data, pattern, special_tokens, monitor))
@@ -255,14 +271,14 @@ fn count_words(
     py: Python<'_>,
     texts: TextChunks,
     pattern: Text<'_>,
-    known: Option<(TextChunks, Bound<'_, PyAny>)>,
+    known: Option<Pair<TextChunks, Py<PyAny>>>,
     max_document_bytes: Option<Count>,
     threads: Option<Count>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<(Buffer, Buffer, Buffer)> {
     let pattern = pattern.0;
     let known = match known {
-        Some((words, counts)) => Some((words, counts_of(&counts)?)),
+        Some(Pair(words, counts)) => Some((words, counts_of(counts.bind(py))?)),
         None => None,
     };
     let counted = border::run(py, progress, move |monitor| {

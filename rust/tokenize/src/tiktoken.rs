@@ -66,9 +66,14 @@ pub fn read(
 /// Every split of every token into two tokens, under the token's own rank.
 fn merges_of(tokens: &Tokens, monitor: &Monitor) -> Result<Merges> {
     let mut entries = Vec::new();
-    for (id, bytes) in tokens.iter() {
-        monitor.check()?;
+    for (i, (id, bytes)) in tokens.iter().enumerate() {
+        if i.is_multiple_of(1 << 10) {
+            monitor.check()?;
+        }
         for at in 1..bytes.len() {
+            if at.is_multiple_of(1 << 8) {
+                monitor.check()?;
+            }
             let (left, right) = bytes.split_at(at);
             if let (Some(left), Some(right)) = (tokens.id(left), tokens.id(right)) {
                 limits::reserve(&mut entries, 1, "merges")?;

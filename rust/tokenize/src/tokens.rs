@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub const MAX_VOCAB: usize = 1 << 21;
 
 /// Longest token in bytes. A long token costs its length at each of its splits while a `.tiktoken` file is read.
-pub const MAX_TOKEN_BYTES: usize = 1 << 16;
+pub const MAX_TOKEN_BYTES: usize = 1 << 14;
 
 const EMPTY: u32 = u32::MAX;
 
