@@ -147,3 +147,12 @@ def test_buffers_hold_what_they_say() -> None:
     assert [bytes(b) for b in sources][1:] == [b"s", b"\x01"]
     assert bytes(metas[1]) == b'{"k": 1}{}'
     assert bytes(ids[1]) == b"01"
+
+
+def test_the_declared_limits_are_those_of_the_kernel() -> None:
+    from biollm.readers.options import MAX_DOCUMENT_BYTES_CEILING
+
+    _native.DocumentReader(None, text=["text"], max_document_bytes=MAX_DOCUMENT_BYTES_CEILING)
+    with pytest.raises(LimitError) as caught:
+        _native.DocumentReader(None, text=["text"], max_document_bytes=MAX_DOCUMENT_BYTES_CEILING + 1)
+    assert caught.value.limit == MAX_DOCUMENT_BYTES_CEILING

@@ -159,6 +159,17 @@ def test_a_missing_or_forbidden_file_has_its_errno(tmp_path: Path) -> None:
             texts(path)
 
 
+def test_a_file_that_goes_away_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(lines_of(2))
+    documents = as_documents(path)
+    assert len(documents.to_table()) == 2
+    path.unlink()
+    with pytest.raises(FileError) as caught:
+        documents.to_table()
+    assert (caught.value.errno, caught.value.path) == (2, str(path))
+
+
 def test_a_pipe_is_read_once(tmp_path: Path) -> None:
     path = tmp_path / "pipe.jsonl.gz"
     os.mkfifo(path)

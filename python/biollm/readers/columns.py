@@ -162,8 +162,11 @@ class ColumnMapper:
 
     def _made_up(self, first: int, rows: int) -> pa.Array:
         import pyarrow as pa
+        import pyarrow.compute as pc
 
-        return pa.array([f"{self._id_prefix}{row}" for row in range(first, first + rows)], pa.large_string())
+        numbers = pa.array(range(first, first + rows), pa.int64()).cast(pa.large_string())
+        empty, prefix = (pa.scalar(text, pa.large_string()) for text in ("", self._id_prefix))
+        return pc.binary_join_element_wise(prefix, numbers, empty)
 
 
 def _is_scalar(kind: pa.DataType) -> bool:

@@ -59,7 +59,7 @@ class ReadResult:
         Raises:
             InputError: the folder holds other files. FileError: the system refused.
         """
-        folder = begin_folder(path)
+        folder = begin_folder(path, verb="read")
         with document_writer(folder, self.documents.schema) as writer:
             for table in _gathered(self.documents.reader()):
                 writer.write(table)
@@ -122,7 +122,7 @@ def read_source(
     if output is None:
         documents = _counted(opened, log, tally)
     else:
-        folder = begin_folder(output, data)
+        folder = begin_folder(output, data, verb="read")
         with document_writer(folder, opened.schema) as writer:
             for table in _gathered(tally.counted(opened.batches(log))):
                 writer.write(table)
