@@ -123,7 +123,7 @@ def dedup_documents(
     from biollm.readers import as_documents
 
     timer = StageTimer()
-    folder = begin_folder(output, source) if output is not None else None
+    folder = begin_folder(output, source, verb="dedup") if output is not None else None
     # Without an output only these columns are needed, and the others are let go.
     wanted = [name for name in documents.schema.names if folder is not None or name in ("id", "text", "source")]
     schema = pa.schema([documents.schema.field(name) for name in wanted])

@@ -195,7 +195,7 @@ class DedupResult:
         from biollm.document_files import begin_folder, blocks
 
         documents = self._documents(self._source_again(source))
-        folder = begin_folder(path, self._source)
+        folder = begin_folder(path, self._source, verb="dedup")
         outputs = write_documents(self, folder, documents.schema, blocks(documents.reader()))
         finish_folder(self, folder, outputs)
 
