@@ -10,6 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+
 MIB = 1 << 20
 
 # The child prints its peak RSS in MiB beyond what importing took, seconds of CPU, and what came out.
