@@ -117,6 +117,7 @@ class _Run:
     unfinished: list[str] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
     started: str = ""
+    versions: dict[str, str] = field(default_factory=package_versions)
 
     def run(self) -> RunResult:
         self.unfinished = _unfinished(self.folder)
@@ -187,7 +188,7 @@ class _Run:
             "recipe": {"path": str(self.recipe.path), "text": self.recipe.text, "set": list(self.recipe.overrides)},
             "started": self.started,
             "written": _now(),
-            "versions": package_versions(),
+            "versions": self.versions,
             "warnings": self.warnings,
             "stages": self.records,
             "unfinished": sorted({*self.unfinished}),
