@@ -4,6 +4,21 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Never, final
 
+__all__ = [
+    "Buffer",
+    "DocumentReader",
+    "Tokenizer",
+    "__version__",
+    "count_words",
+    "dedup_fuzzy",
+    "gopher_statistics",
+    "hash_bytes",
+    "hash_file",
+    "hash_texts",
+    "publish",
+    "train_tokenizer",
+]
+
 __version__: str
 
 # What `progress` arguments take: units done, and the total where it is known.
