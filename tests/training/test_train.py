@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import math
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -246,12 +249,8 @@ def test_an_interrupt_leaves_no_folder_that_looks_complete(
 
     with pytest.raises(KeyboardInterrupt):
         biollm.train(shards, output=output, steps=5, progress=interrupt, **FAST)
-    assert not output.exists()
-
-    finished = biollm.train(shards, output=output, steps=2, **FAST)
-    with pytest.raises(KeyboardInterrupt):
-        biollm.train(shards, output=output, steps=5, progress=interrupt, **FAST)
-    assert Checkpoint.open(output) == finished  # an earlier one is whole until the new one is written
+    assert not list(output.iterdir())
+    biollm.train(shards, output=output, steps=2, **FAST)
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -263,6 +262,37 @@ def test_an_interrupt_leaves_no_folder_that_looks_complete(
         Checkpoint.open(output)
     assert not [path for path in output.rglob("*") if path.name.endswith(".tmp")]
     load_file(output / "model.safetensors")
+    monkeypatch.undo()
+    biollm.train(shards, output=output, steps=2, **FAST)  # what was left does not stand in the way
+    assert Checkpoint.open(output).summary().facts["steps"] == 2
+
+
+def test_a_folder_of_something_else_is_not_written_into(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"thesis\.tex"):
+        biollm.train(shards, output=tmp_path / "notes", steps=1, **FAST)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError):
+        biollm.train(shards, output=tmp_path / "file", steps=1, **FAST)
+    checkpoint = biollm.train(shards, output=tmp_path / "out", steps=1, **FAST)
+    with pytest.raises(InputError, match=r"thesis\.tex"):
+        checkpoint.write(tmp_path / "notes")
+
+
+def test_a_full_disk_is_a_file_error_and_leaves_no_torn_file(shards: Path, tmp_path: Path) -> None:
+    code = f"""
+import resource, signal, biollm
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    biollm.train({str(shards)!r}, output={str(tmp_path / "out")!r}, steps=1, **{FAST!r})
+except biollm.FileError as error:
+    print(error.errno, error.path)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(errno.EFBIG), str(tmp_path / "out" / "model.safetensors")]
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.fixture
@@ -294,7 +324,7 @@ def bad_inputs(make_shards, documents, tmp_path: Path) -> dict[str, object]:  # 
         ("good", {"start": "narrow"}, InputError, "60 token ids, the shards 61"),
         ("words", {"start": "short"}, InputError, "another tokenizer"),
         ("good", {"start": "missing"}, FileError, "nor a checkpoint"),
-        ("good", {"output": "good"}, InputError, "one that is read from"),
+        ("good", {"output": "good"}, InputError, "holds the source"),
         ("good", {"size": "huge"}, ConfigError, "use one of tiny, small"),
     ],
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -131,7 +132,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with atomic_path(path) as temporary:
         temporary.path.touch()
         mode = temporary.path.stat().st_mode  # as the umask has it
-        save_file(dict(tensors), temporary, metadata={"format": "pt"})
+        try:
+            save_file(dict(tensors), temporary, metadata={"format": "pt"})
+        except SafetensorError as error:  # the library's words for what the system said: "I/O error: … (os error 28)"
+            code = re.search(r"\(os error (\d+)\)", str(error))
+            raise FileError(str(error), path=path, errno=int(code[1]) if code else None) from error
         temporary.path.chmod(mode)
 
 

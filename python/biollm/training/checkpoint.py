@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from biollm.atomic import atomic_path, make_folder, write_json
+from biollm.document_files import begin_folder
 from biollm.errors import FileError, FormatError
 from biollm.manifest import Manifest
 from biollm.results import Summary
@@ -27,6 +29,8 @@ STATE_FORMAT: Final = "biollm-training-state"
 STATE_VERSION: Final = 1
 STATE_FILES: Final = ("state/optimizer.safetensors", "state/rng.safetensors", "state/state.json")
 _MOMENTS: Final = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, in torch's names
+_HF_FILES: Final = r"(generation_|tokenizer_)?config\.json|model\.safetensors|tokenizer\.json|chat_template\.jinja"
+_LEFTOVERS: Final = re.compile(rf"(state/)?\..*\.tmp|{_HF_FILES}|{'|'.join(map(re.escape, STATE_FILES))}|summary\.json")
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,13 @@ class Checkpoint:
         """Copy the folder; its manifest is copied last.
 
         Raises:
+            InputError: the other folder holds files that are no checkpoint of ours.
             FileError: the system refused.
         """
         target = Path(path)
         if target.resolve() == self.path.resolve():
             return
-        begin_folder(target)
+        begin_checkpoint(target, [])
         for name in (*self.manifest.outputs, "summary.json"):
             make_folder((target / name).parent)
             with atomic_path(target / name) as temporary:
@@ -93,14 +98,14 @@ class TrainingState:
     rng: dict[str, Tensor]
 
 
-def begin_folder(folder: str | os.PathLike[str]) -> Path:
-    """Make the folder where it is missing; take an older manifest away: from here on the folder is not complete."""
-    path = make_folder(folder)
-    try:
-        (path / "manifest.json").unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError.from_os_error(error, path) from error
-    return path
+def begin_checkpoint(folder: str | os.PathLike[str], sources: list[Path]) -> Path:
+    """Make the folder, and empty it of an earlier checkpoint or of what an interrupted run left, the manifest first.
+
+    Raises:
+        InputError: the folder holds anything else, or one of ``sources``.
+        FileError: the system refused.
+    """
+    return begin_folder(folder, sources, verb="train", leftovers=_LEFTOVERS)
 
 
 def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:

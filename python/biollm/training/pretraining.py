@@ -23,7 +23,7 @@ from biollm.models.checkpoints import read_config
 from biollm.tokenization.shards import Shard, Shards
 from biollm.training import baselines
 from biollm.training.batches import DocumentTokens, PackedStream
-from biollm.training.checkpoint import STATE_FILES, Checkpoint, TrainingState, begin_folder, save_state
+from biollm.training.checkpoint import STATE_FILES, Checkpoint, TrainingState, begin_checkpoint, save_state
 from biollm.training.loop import History, run
 from biollm.training.optimizer import make_optimizer
 from biollm.training.options import ALGORITHM_VERSION, UNMATCHED_OPTIONS, TrainOptions
@@ -73,13 +73,15 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
 
     Args:
         source: a folder of shards or an opened ``Shards``, or several of one tokenizer, trained on together.
-        output: folder of the checkpoint; replaced where it holds one, its manifest first.
+        output: folder of the checkpoint; emptied before training where it holds an earlier one, refused where it holds
+            anything else.
         start: a Hugging Face folder of a Llama-type model to go on from; its ``tokenizer.json`` must be the shards'.
         progress: called with (steps done, steps in all) after each step; what it raises ends the run, unwritten.
         size, steps, …, threads: see `TrainOptions`.
 
     Raises:
-        InputError: shards without a train token or a predicted one, of different tokenizers, or not those of ``start``.
+        InputError: shards without a train token or a predicted one, of different tokenizers, or not those of ``start``;
+            an output folder that holds something else.
         ConfigError: an option out of range, or more tokens a row than ``start`` has context; also where training
             diverges (loss or gradient not finite), naming step and rate.
         FileError, FormatError: shards or checkpoint missing or broken; the output cannot be written.
@@ -130,9 +132,11 @@ def pretrain(
 ) -> Checkpoint:
     """``train`` with everything opened: what the function and the recipe's stage have in common."""
     timer = StageTimer()
-    _check_sources(shards, start, output, options)
+    _check_sources(shards, start, options)
     placement = resolve(options.device, options.dtype)
     corpus = Corpus.of(shards, options)
+    # Before the hours of training, not after: what cannot be written shows now.
+    begin_checkpoint(output, [*(item.folder for item in shards), *([start] if start is not None else [])])
     devices = [torch.cuda.current_device()] if placement.device.type == "cuda" else []
     with torch_threads(options.threads), torch.random.fork_rng(devices):
         torch.manual_seed(options.seed)
@@ -172,7 +176,6 @@ def pretrain(
         device=str(placement.device),
         dtype=str(placement.autocast or placement.weights).removeprefix("torch."),
     )
-    begin_folder(output)
     files = save_checkpoint(output, model, shards[0].folder)
     position = min(plan.total_steps * options.batch_size * options.seq_len, corpus.train.num_tokens or 2**63)
     save_state(output, model, optimizer, TrainingState(plan.total_steps, position, asdict(options), rng))
@@ -276,8 +279,8 @@ def _validation_interval(corpus: Corpus, plan: Schedule, options: TrainOptions) 
     return math.ceil(plan.total_steps / min(MAX_VALIDATIONS, max(1, affordable)))
 
 
-def _check_sources(shards: Sequence[Shards], start: Path | None, output: Path, options: TrainOptions) -> None:
-    """One vocabulary for all that comes in, and an output that is none of it."""
+def _check_sources(shards: Sequence[Shards], start: Path | None, options: TrainOptions) -> None:
+    """One vocabulary for all that comes in."""
     if not shards:
         raise InputError("no shards are given", field="source")
     if (first := shards[0]).tokenizer_sha256 is None:
@@ -291,9 +294,6 @@ def _check_sources(shards: Sequence[Shards], start: Path | None, output: Path, o
                 path=item.folder,
                 field="source",
             )
-    for folder in [item.folder for item in shards] + ([start] if start is not None else []):
-        if output.resolve() == folder.resolve():
-            raise InputError("the output folder is one that is read from: give another", path=output, field="output")
     if start is not None:
         _check_start(first, start, options)
 
