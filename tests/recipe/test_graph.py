@@ -24,11 +24,13 @@ def test_a_graph(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x")
     text = stage("one", "gather", "['*.txt', 's3://bucket/x.jsonl']", "weight = 1")
     text += stage("two", "gather", "['one', 'a.txt']") + stage("three", "fit", "['two', 'one']", "steps = 2")
+    text = text.replace("'a.txt']", f"'a.txt', '{(tmp_path / 'b.txt').as_uri()}']")
     one, two, three = planned(text, tmp_path)
     assert one.options.weight == 1.0
     assert one.sources[0].files == (tmp_path / "a.txt", tmp_path / "b.txt")
     assert one.sources[1].files == ("s3://bucket/x.jsonl",)
-    assert [source.kind for source in two.sources] == ["documents", "files"]
+    assert [source.kind for source in two.sources] == ["documents", "files", "files"]
+    assert two.sources[2].files == (tmp_path / "b.txt",)
     assert three.sources[0].stage == "two"
 
 

@@ -97,6 +97,17 @@ def test_a_tokenizer_is_known_by_its_content(place: Path) -> None:
     assert result.stages[-1].reason.startswith("options changed: tokenizer ")
 
 
+def test_a_url_is_read_again_but_what_follows_is_not_run_again(place: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    fsspec.filesystem("memory").pipe("/notes/a.jsonl", (place / "a.jsonl").read_bytes())
+    recipe = place / "url.toml"
+    recipe.write_text(RECIPE.split('[[stage]]\nname = "good"')[0].replace('"*.jsonl"', '"memory://notes/a.jsonl"'))
+    assert statuses(run(recipe, output=place / "URL")) == ["complete", "complete"]
+    again = run(recipe, output=place / "URL")
+    assert statuses(again) == ["complete", "matched"]
+    assert "is a URL" in again.stages[0].reason
+
+
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("train", "generate")])
 def test_every_option_of_a_verb_has_its_sentence(verb: str) -> None:
     stage = load_stage(verb)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+from urllib.parse import unquote
 
 from biollm.errors import ConfigError, FileError, FormatError
 from biollm.manifest import Manifest
@@ -137,23 +138,32 @@ def find_input(name: str, base: Path, *, where: str, path: Path | None = None) -
     Raises:
         ConfigError: a folder that is not of a known kind.
     """
-    if _URL.match(name):
+    local = _local_path(name)
+    if _URL.match(local):
         return Source(name, "files", files=(name,))
-    target = base / Path(name).expanduser()
+    target = base / Path(local).expanduser()
     try:
         if target.is_dir():
             return Source(name, _folder_kind(target, where, path), folder=target)
         if target.exists():
             return Source(name, "files", files=(target,))
-        if _GLOB.search(name):
+        if _GLOB.search(local):
             # Only the input itself is a pattern, not the folder it starts from.
-            pattern = str(Path(name).expanduser())
+            pattern = str(Path(local).expanduser())
             found = sorted(base / match for match in glob.iglob(pattern, root_dir=base, recursive=True))
             files = tuple(match for match in found if match.is_file())
             return Source(name, "files", files=files) if files else None
     except OSError as error:  # a name too long, a folder that may not be listed
         raise FileError.from_os_error(error, target) from error
     return None
+
+
+def _local_path(name: str) -> str:
+    """A `file://` URL as the path it stands for, so that it is known by its size and times; else the name itself."""
+    if not name.lower().startswith("file://"):
+        return name
+    host, slash, path = name[len("file://") :].partition("/")
+    return unquote(slash + path) if host in ("", "localhost") else name
 
 
 def _stage_of(spec: StageSpec, recipe: Recipe, stages: Mapping[str, Stage] | None) -> Stage:

@@ -100,7 +100,7 @@ def _bars(series: Sequence[Series]) -> Markup:
     slot = (WIDTH - LEFT - RIGHT) / len(bins)
     width = max(1.0, slot * 0.84 / len(series))
     parts = [_grid(y_ticks, y_scale)]
-    every = max(1, math.ceil(len(bins) / 12))
+    every = max(1, math.ceil(len(bins) / 8))  # so that labels do not touch on a phone
     for place, x in enumerate(bins):
         begin = LEFT + place * slot + (slot - width * len(series)) / 2
         for index, of in enumerate(heights):
