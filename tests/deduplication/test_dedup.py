@@ -168,7 +168,7 @@ def test_the_folder(tmp_path: Path) -> None:
         "documents_dropped": 4,
         "clusters": 2,
         "copies": 3,
-        "candidates_verified": 1,
+        "candidates_compared": 1,
         "pairs": 4,
         "text_bytes_in": sum(map(len, TEXTS)),
         "text_bytes_kept": len(BASE + OTHER + "..."),
@@ -339,7 +339,7 @@ def test_invalid_utf8_and_long_documents_name_the_row() -> None:
 def test_many_copies_are_not_compared_with_each_other() -> None:
     result = biollm.dedup([BASE] * 50_000 + [OTHER + " again"] * 50_000)
     assert result.keep_mask.sum() == 2
-    assert result.manifest.counts["candidates_verified"] == 0
+    assert result.manifest.counts["candidates_compared"] == 0
     assert result.manifest.counts["copies"] == 99_998
 
 

@@ -55,7 +55,7 @@ def dedup(
     bands of r permutations: by default 0.997 at 0.8 and 0.9999 at 0.85.
 
     The result is the same for any number of threads. Beside the texts it takes 8 bytes a band and some 80 bytes a
-    document, and up to 64 MiB of shingle sets (or the two sets of one comparison, 8 bytes a word).
+    document, and shingle sets of up to 32 MiB and as much a thread (or two sets of any size, 8 bytes a word).
 
     Args:
         source: documents as any verb takes them: list of str, Arrow, polars, pandas, `Documents`, paths, globs, URLs.
@@ -188,7 +188,7 @@ def _counts(result: DedupResult, texts: pa.ChunkedArray, copies: int) -> dict[st
         "documents_dropped": rows - kept,
         "clusters": int((np.bincount(result.cluster_id, minlength=rows) > 1).sum()),
         "copies": copies,
-        "candidates_verified": sum(result.histogram),
+        "candidates_compared": sum(result.histogram),
         "pairs": result.pairs().num_rows,
         "text_bytes_in": int(text_bytes.sum()),
         "text_bytes_kept": int(text_bytes[keep].sum()),

@@ -81,8 +81,8 @@ class DedupResult:
         cluster_id: int64, (n,): the smallest row of each document's cluster; its own where it is alone.
         representative: int64, (n,): the row kept for it.
         sources: the documents' `source` column where they have one, (n,).
-        histogram: verified candidates by Jaccard similarity, 20 bins of 0.05 (the last with 1.0); documents whose
-            shingle set an earlier one has are not among them.
+        histogram: candidates by Jaccard similarity, 20 bins of 0.05 (the last with 1.0). Documents whose shingle set an
+            earlier one has are not among them, nor candidates that a bound shows to be below the threshold.
         removed: a few removed documents beside what they are like.
         manifest: of the run.
     """

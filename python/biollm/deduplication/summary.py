@@ -40,7 +40,7 @@ def summarize(result: DedupResult) -> Summary:
         "text_bytes_kept": int(counts["text_bytes_kept"]),
         "clusters": int(counts["clusters"]),
         "same_shingles_as_an_earlier_document": int(counts["copies"]),
-        "candidates_verified": int(counts["candidates_verified"]),
+        "candidates_compared": int(counts["candidates_compared"]),
         "verified_pairs": int(counts["pairs"]),
         "threshold": float(result.manifest.options["threshold"]),
     }
@@ -113,7 +113,7 @@ def _similarities(result: DedupResult) -> Series:
     bins = len(result.histogram)
     left = tuple(round(i / bins, 4) for i in range(bins))
     counts = tuple(map(float, result.histogram))
-    return Series("Verified candidates by similarity", "Jaccard similarity from", "pairs", left, counts, "bar")
+    return Series("Compared candidates by similarity", "Jaccard similarity from", "pairs", left, counts, "bar")
 
 
 def show_removed(result: DedupResult, texts: pa.ChunkedArray) -> tuple[RemovedPair, ...]:

@@ -67,7 +67,8 @@ pub struct Clusters {
     pub pairs: Vec<Pair>,
     /// Rows whose shingle set an earlier row has.
     pub copies: u64,
-    /// Verified candidates by similarity, in bins of 1 / 20; copies are not among them.
+    /// Candidates by similarity, in bins of 1 / 20. Copies are not among them, nor candidates that a bound shows
+    /// to be below the threshold: their similarity is not computed.
     pub histogram: [u64; BINS],
 }
 
@@ -203,7 +204,7 @@ fn merge_equal_sets(
         let mut hashes = limits::with_capacity(range.len(), "hashes of sets")?;
         for &row in &rows[range] {
             let mut hash = SequenceHash::default();
-            hash.update(&verifier.set(row)?);
+            hash.update(verifier.set(row)?.shingles());
             hashes.push(hash.finish());
         }
         Ok(hashes)

@@ -5,6 +5,7 @@ mod bands;
 mod exact;
 mod fuzzy;
 mod minhash;
+mod sets;
 mod shingles;
 mod union_find;
 mod verify;

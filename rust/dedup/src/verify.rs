@@ -2,6 +2,7 @@
 
 use crate::bands::BandKeys;
 use crate::fuzzy::Pair;
+use crate::sets::ShingleSet;
 use crate::shingles::Shingling;
 use crate::union_find::UnionFind;
 use biollm_core::{Monitor, Result, limits};
@@ -12,21 +13,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Bins of the histogram of similarities, each 1 / BINS wide.
 pub const BINS: usize = 20;
 
-/// Bytes of shingle sets kept for later pairs, in all.
-const CACHE_BYTES: usize = 64 << 20;
+/// Bytes of shingle sets kept for later buckets, in all.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// Bytes of shingle sets that a thread holds for its bucket.
+const HELD_BYTES: usize = 32 << 20;
 
 /// Locks of the cache, so that threads seldom wait for each other.
 const SHARDS: usize = 16;
-
-/// Shingles compared between two looks at the monitor.
-const CHECK_SHINGLES: usize = 1 << 20;
 
 /// What the verification of some buckets found.
 #[derive(Default)]
 pub struct Findings {
     /// The pairs at or above the threshold.
     pub pairs: Vec<Pair>,
-    /// All verified pairs by their similarity.
+    /// The pairs whose similarity was computed, by it.
     pub histogram: [u64; BINS],
 }
 
@@ -41,7 +42,7 @@ pub struct Verifier<'a> {
 
 #[derive(Default)]
 struct Shard {
-    sets: HashMap<u32, Arc<Vec<u64>>>,
+    sets: HashMap<u32, Arc<ShingleSet>>,
     bytes: usize,
 }
 
@@ -58,9 +59,9 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// Verifies the pairs of one bucket: rows (rising) that share a key in `band`. Left out are pairs that an
-    /// earlier band has verified, and pairs already in one cluster, by `clusters` or by pairs found here. What
-    /// is found depends on `clusters` and the bucket alone.
+    /// Verifies the pairs of one bucket: rows (rising) that share a key in `band`. Left out are pairs whose bound
+    /// is below the threshold, pairs that an earlier band has verified, and pairs already in one cluster, by
+    /// `clusters` or by pairs found here. What is found depends on `clusters` and the bucket alone.
     ///
     /// The rows are held by component, so that a bucket whose rows are all joined soon costs one comparison a
     /// row, and joined rows are not gone over again.
@@ -73,6 +74,12 @@ impl<'a> Verifier<'a> {
         findings: &mut Findings,
     ) -> Result<()> {
         let mut components = Components::new(rows, clusters)?;
+        let mut held = Held {
+            verifier: self,
+            rows,
+            sets: Vec::new(),
+            bytes: 0,
+        };
         for i in 0..rows.len() {
             if components.active.len() == 1 {
                 break;
@@ -92,14 +99,15 @@ impl<'a> Verifier<'a> {
                 {
                     self.monitor.check()?;
                     let (a, b) = (rows[i], rows[j as usize]);
-                    if keys.share_before(a, b, band) {
-                        continue;
-                    }
                     let mine = match &set {
                         Some(mine) => Arc::clone(mine),
-                        None => Arc::clone(set.insert(self.set(a)?)),
+                        None => Arc::clone(set.insert(held.set(i)?)),
                     };
-                    let jaccard = self.jaccard(&mine, &self.set(b)?)?;
+                    let other = held.set(j as usize)?;
+                    if mine.most_jaccard(&other) < self.threshold || keys.share_before(a, b, band) {
+                        continue;
+                    }
+                    let jaccard = mine.jaccard(&other, self.monitor)?;
                     findings.histogram[((jaccard * BINS as f64) as usize).min(BINS - 1)] += 1;
                     if jaccard >= self.threshold {
                         limits::reserve(&mut findings.pairs, 1, "pairs")?;
@@ -120,21 +128,8 @@ impl<'a> Verifier<'a> {
         Ok(())
     }
 
-    /// |A ∩ B| / |A ∪ B| of two sorted sets.
-    fn jaccard(&self, a: &[u64], mut b: &[u64]) -> Result<f64> {
-        let total = a.len() + b.len();
-        let mut common = 0usize;
-        for part in a.chunks(CHECK_SHINGLES) {
-            self.monitor.check()?;
-            let cut = part.last().map_or(0, |last| b.partition_point(|y| y <= last));
-            common += intersection(part, &b[..cut]);
-            b = &b[cut..];
-        }
-        Ok(common as f64 / (total - common) as f64)
-    }
-
     /// The shingle set of a row, from the cache where it is there.
-    pub fn set(&self, row: u32) -> Result<Arc<Vec<u64>>> {
+    pub fn set(&self, row: u32) -> Result<Arc<ShingleSet>> {
         let shard = &self.cache[row as usize % SHARDS];
         if let Some(set) = shard
             .lock()
@@ -144,31 +139,46 @@ impl<'a> Verifier<'a> {
         {
             return Ok(Arc::clone(set));
         }
-        let set = Arc::new(self.shingling.set(self.texts.get(row as usize), self.monitor)?);
-        let bytes = size_of_val(set.as_slice()) + 64;
-        if bytes <= CACHE_BYTES / SHARDS {
+        let shingles = self.shingling.set(self.texts.get(row as usize), self.monitor)?;
+        let set = Arc::new(ShingleSet::new(shingles));
+        if set.bytes() <= CACHE_BYTES / SHARDS {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            if shard.bytes + bytes > CACHE_BYTES / SHARDS {
+            if shard.bytes + set.bytes() > CACHE_BYTES / SHARDS {
                 *shard = Shard::default();
             }
             if shard.sets.insert(row, Arc::clone(&set)).is_none() {
-                shard.bytes += bytes;
+                shard.bytes += set.bytes();
             }
         }
         Ok(set)
     }
 }
 
-/// The number of values in both sorted sets. Without branches: which set is ahead cannot be foretold.
-fn intersection(a: &[u64], b: &[u64]) -> usize {
-    let (mut i, mut j, mut common) = (0, 0, 0);
-    while i < a.len() && j < b.len() {
-        let (x, y) = (a[i], b[j]);
-        common += usize::from(x == y);
-        i += usize::from(x <= y);
-        j += usize::from(y <= x);
+/// The sets of one bucket's rows, held while it is verified as far as `HELD_BYTES` go: a large bucket asks for
+/// each of them many times.
+struct Held<'a> {
+    verifier: &'a Verifier<'a>,
+    rows: &'a [u32],
+    sets: Vec<Option<Arc<ShingleSet>>>,
+    bytes: usize,
+}
+
+impl Held<'_> {
+    /// The set of the row in this place of the bucket.
+    fn set(&mut self, place: usize) -> Result<Arc<ShingleSet>> {
+        if let Some(Some(set)) = self.sets.get(place) {
+            return Ok(Arc::clone(set));
+        }
+        let set = self.verifier.set(self.rows[place])?;
+        if self.bytes + set.bytes() <= HELD_BYTES {
+            if self.sets.is_empty() {
+                self.sets = limits::filled(self.rows.len(), None, "sets of a bucket")?;
+            }
+            self.bytes += set.bytes();
+            self.sets[place] = Some(Arc::clone(&set));
+        }
+        Ok(set)
     }
-    common
 }
 
 /// The rows of a bucket by what they are joined to. Rows are meant by their place in the bucket.
@@ -222,17 +232,6 @@ mod tests {
     use super::*;
     use biollm_core::Pool;
 
-    #[test]
-    fn intersections_by_hand() {
-        assert_eq!(intersection(&[1, 3, 5, 7], &[0, 3, 4, 7, 9]), 2);
-        assert_eq!(intersection(&[], &[1]), 0);
-        let (a, b): (Vec<u64>, Vec<u64>) = (
-            (0..3000).map(|i| i * 2).collect(),
-            (0..3000).map(|i| i * 3).collect(),
-        );
-        assert_eq!(intersection(&a, &b), 1000);
-    }
-
     /// Texts of one column, with data that outlives the test.
     fn texts(rows: &[&str]) -> Texts<'static> {
         let mut offsets = vec![0i64];
@@ -260,8 +259,8 @@ mod tests {
             .unwrap();
         let pairs: Vec<_> = findings.pairs.iter().map(|p| (p.a, p.b, p.jaccard)).collect();
         assert_eq!(pairs, [(0, 1, 0.6), (1, 3, 0.6), (2, 4, 1.0)]);
-        // No pair was joined by others before its turn.
-        assert_eq!(findings.histogram.iter().sum::<u64>(), 10);
+        // The others are known to be below the threshold without a comparison.
+        assert_eq!(findings.histogram.iter().sum::<u64>(), 3);
 
         // What is in one cluster already is not verified again.
         let mut clusters = UnionFind::new(5).unwrap();
@@ -276,23 +275,25 @@ mod tests {
     }
 
     #[test]
-    fn every_pair_is_verified_once_when_none_is_joined() {
-        let texts = texts(&["a", "b", "c", "d", "e", "f"]);
+    fn a_pair_is_verified_in_its_first_band_only() {
+        let texts = texts(&["a b c d", "b c d e"]);
         let monitor = Monitor::new();
         let verifier = Verifier::new(
             &texts,
-            Shingling::new(crate::Unit::Word, 5).unwrap(),
-            0.5,
+            Shingling::new(crate::Unit::Word, 1).unwrap(),
+            0.6,
             &monitor,
         );
-        let keys = BandKeys::new(8, vec![vec![0; 12]], 6, 2);
-        let clusters = UnionFind::new(6).unwrap();
+        let keys = BandKeys::new(8, vec![vec![0; 4]], 2, 2);
+        let clusters = UnionFind::new(2).unwrap();
         let mut findings = Findings::default();
-        for band in 0..2 {
-            verifier
-                .bucket(&[0, 1, 2, 3, 4, 5], band, &keys, &clusters, &mut findings)
-                .unwrap();
-        }
-        assert_eq!(findings.histogram[0], 15);
+        verifier
+            .bucket(&[0, 1], 1, &keys, &clusters, &mut findings)
+            .unwrap();
+        assert!(findings.pairs.is_empty());
+        verifier
+            .bucket(&[0, 1], 0, &keys, &clusters, &mut findings)
+            .unwrap();
+        assert_eq!(findings.pairs.len(), 1);
     }
 }
