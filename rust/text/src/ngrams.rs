@@ -63,7 +63,7 @@ fn ascii_lower(block: u64) -> u64 {
 }
 
 /// The hash of `text[start..end]`, a word, in lower case. The text around it lets a short word be read at once.
-#[inline]
+#[inline(always)]
 pub fn word_hash_in(text: &str, start: usize, end: usize) -> u64 {
     let bytes = text.as_bytes();
     let mut hash = SEED;
@@ -85,6 +85,8 @@ pub fn word_hash(word: &str) -> u64 {
 }
 
 /// [`word_hash_in`] for a word that is not all ASCII.
+#[cold]
+#[inline(never)]
 fn unicode_word_hash(word: &str) -> u64 {
     let mut blocks = Blocks::default();
     if word.contains('Σ') {
