@@ -1,0 +1,143 @@
+"""Texts to clusters: documents per CPU-second, with recall and precision against the exact truth beside every speed.
+
+rensa and datasketch stand in the same run where they are installed; they take 5-grams, which are made in Python and
+counted, and verify by the estimate of the signatures. Threshold 0.8, word 5-grams. The control is xxh3-128 over the
+same bytes (`extra_info["control_gb_per_s"]`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import biollm
+import near_duplicates
+from biollm import _native
+from biollm.columns import text_array
+
+DOCUMENTS = 10_000
+THRESHOLD = 0.8
+ROUNDS = 5
+
+Truth = dict[tuple[int, int], float]
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return near_duplicates.make(DOCUMENTS, seed=2)
+
+
+@pytest.fixture(scope="module")
+def truth(texts: list[str]) -> Truth:
+    return near_duplicates.similar_pairs(texts, THRESHOLD)
+
+
+def measure(benchmark: Any, texts: list[str], call: Callable[[], list[int]], truth: Truth | None) -> None:
+    """Times a call that gives each row's cluster; CPU time is that of all threads of this process."""
+    cpu, control = [], []
+    clusters: list[int] = []
+    data = "".join(texts).encode()
+
+    def timed() -> None:
+        began = time.process_time()
+        clusters[:] = call()
+        cpu.append(time.process_time() - began)
+        began_control = time.perf_counter()
+        _native.hash_bytes(data)
+        control.append(len(data) / (time.perf_counter() - began_control))
+
+    benchmark.pedantic(timed, rounds=ROUNDS, warmup_rounds=1)
+    median = statistics.median(cpu)
+    benchmark.extra_info.update(
+        documents=len(texts),
+        documents_per_cpu_s=round(len(texts) / median),
+        mb_per_cpu_s=round(len(data) / 1e6 / median, 1),
+        control_gb_per_s=round(statistics.median(control) / 1e9, 1),
+        documents_kept=len(set(clusters)),
+    )
+    if truth is not None:
+        benchmark.extra_info.update(
+            pair_recall=round(near_duplicates.recall(clusters, truth, THRESHOLD), 4),
+            document_precision=round(near_duplicates.precision(clusters, truth, THRESHOLD), 4),
+        )
+
+
+@pytest.mark.benchmark(group="dedup.fuzzy")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("num_perm", "bands"), [(256, 32), (128, 16)])
+def test_dedup(benchmark: Any, texts: list[str], truth: Truth, num_perm: int, bands: int, threads: int) -> None:
+    column = text_array(texts)
+
+    def run() -> list[int]:
+        clusters: list[int] = biollm.dedup(
+            column, threshold=THRESHOLD, num_perm=num_perm, bands=bands, threads=threads
+        ).cluster_id.tolist()
+        return clusters
+
+    measure(benchmark, texts, run, truth)
+
+
+@pytest.mark.benchmark(group="dedup.copies")
+def test_many_copies(benchmark: Any) -> None:
+    """Linear in the copies: none is compared with another."""
+    texts = ["one document that a hundred thousand others repeat word for word"] * 100_000
+    measure(benchmark, texts, lambda: biollm.dedup(texts, threads=1).cluster_id.tolist(), None)
+
+
+def grams(text: str) -> list[str]:
+    words = text.split()
+    return [" ".join(words[i : i + 5]) for i in range(max(len(words) - 4, 1))]
+
+
+def joined(candidates: list[list[int]], jaccard: Callable[[int, int], float]) -> list[int]:
+    """Clusters of the candidates whose estimate reaches the threshold, named by their smallest row."""
+    parents = list(range(len(candidates)))
+
+    def find(row: int) -> int:
+        while parents[row] != row:
+            parents[row] = parents[parents[row]]
+            row = parents[row]
+        return row
+
+    for a, others in enumerate(candidates):
+        for b in others:
+            if b < a and jaccard(a, b) >= THRESHOLD:
+                low, high = sorted((find(a), find(b)))
+                parents[high] = low
+    return [find(row) for row in range(len(candidates))]
+
+
+@pytest.mark.benchmark(group="dedup.fuzzy")
+@pytest.mark.skipif(importlib.util.find_spec("rensa") is None, reason="rensa is not installed")
+def test_rensa(benchmark: Any, texts: list[str], truth: Truth) -> None:
+    from rensa import RMinHash, RMinHashLSH
+
+    def run() -> list[int]:
+        hashes = RMinHash.from_token_sets([grams(text) for text in texts], num_perm=128, seed=1)
+        index = RMinHashLSH(threshold=THRESHOLD, num_perm=128, num_bands=16)
+        index.insert_many(hashes)
+        return joined(index.query_all(hashes), lambda a, b: hashes[a].jaccard(hashes[b]))
+
+    measure(benchmark, texts, run, truth)
+
+
+@pytest.mark.benchmark(group="dedup.fuzzy")
+@pytest.mark.skipif(importlib.util.find_spec("datasketch") is None, reason="datasketch is not installed")
+def test_datasketch(benchmark: Any, texts: list[str], truth: Truth) -> None:
+    from datasketch import MinHash, MinHashLSH
+
+    def run() -> list[int]:
+        shingles = ([gram.encode() for gram in grams(text)] for text in texts)
+        hashes = list(MinHash.bulk(shingles, num_perm=128, seed=1))
+        index = MinHashLSH(num_perm=128, params=(16, 8))
+        with index.insertion_session() as session:
+            for row, minhash in enumerate(hashes):
+                session.insert(row, minhash, check_duplication=False)
+        return joined([index.query(minhash) for minhash in hashes], lambda a, b: hashes[a].jaccard(hashes[b]))
+
+    measure(benchmark, texts, run, truth)
