@@ -95,6 +95,7 @@ def _malformed_bytes(function: Callable[[Any], Any], rng: random.Random) -> Iter
 
 
 _BORDER = [
+    NativeCase("available_threads", "short", lambda size: _native.available_threads),
     NativeCase("Buffer.__len__", "property"),
     NativeCase("Buffer.__buffer__", "property"),
     NativeCase("hash_file", "long", _prepare_hash_file, _malformed_hash_file),

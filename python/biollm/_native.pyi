@@ -9,6 +9,7 @@ __all__ = [
     "DocumentReader",
     "Tokenizer",
     "__version__",
+    "available_threads",
     "count_words",
     "dedup_fuzzy",
     "gopher_statistics",
@@ -20,6 +21,9 @@ __all__ = [
 ]
 
 __version__: str
+
+def available_threads() -> int:
+    """Threads that native calls take by themselves: cores by this process's affinity mask and its cgroup's quota."""
 
 # What `progress` arguments take: units done, and the total where it is known.
 _Progress = Callable[[int, int | None], object]

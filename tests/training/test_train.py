@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 import biollm
-from biollm.errors import BiollmError, ConfigError, FileError, FormatError, InputError
+from biollm.errors import BiollmError, ConfigError, FileError, FormatError, InputError, LimitError
 from biollm.manifest import InputRecord, Manifest
 from biollm.models import Llama, ModelConfig, load_checkpoint, save_checkpoint
 from biollm.stages import StageContext, StageInput
@@ -308,6 +308,7 @@ def bad_inputs(make_shards, documents, tmp_path: Path) -> dict[str, object]:  # 
         "good": good,
         "empty": make_shards([], documents[:3], name="empty"),
         "lone": make_shards([[3], [4]], name="lone"),
+        "masked": make_shards(documents[:3], masks=[[0] * len(d) for d in documents[:3]], name="masked"),
         "words": make_shards(documents[:20], words="x", name="words"),
         "short": tmp_path / "short",
         "narrow": tmp_path / "narrow",
@@ -319,7 +320,9 @@ def bad_inputs(make_shards, documents, tmp_path: Path) -> dict[str, object]:  # 
     [
         ("empty", {}, InputError, "hold no tokens"),
         ("lone", {}, InputError, "nothing to predict"),
+        ("masked", {}, InputError, "no train token in the loss"),
         ("missing", {}, FileError, "shards.json"),
+        ("good", {"size": "8B", "dtype": "float64", "seq_len": 2**20}, LimitError, r"needs at least .* smaller size"),
         ("good", {"start": "short"}, ConfigError, r"seq_len 32 .* 16 tokens"),
         ("good", {"start": "narrow"}, InputError, "60 token ids, the shards 61"),
         ("words", {"start": "short"}, InputError, "another tokenizer"),
@@ -332,12 +335,12 @@ def test_bad_input_is_refused_before_anything_is_written(
     bad_inputs: dict[str, object],
     tmp_path: Path,
     source: str,
-    options: dict[str, str],
+    options: dict[str, object],
     error: type[BiollmError],
     message: str,
 ) -> None:
     paths = {**bad_inputs, "missing": tmp_path / "missing"}
-    named = {key: paths.get(value, value) for key, value in options.items()}
+    named = {key: paths.get(str(value), value) for key, value in options.items()}
     output = named.pop("output", tmp_path / "out")
     with pytest.raises(error, match=message):
         biollm.train(paths[source], output=output, steps=1, **{**FAST, **named})  # type: ignore[arg-type]

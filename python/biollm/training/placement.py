@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from biollm.errors import ConfigError
+from biollm import _native
+from biollm.errors import ConfigError, LimitError
+from biollm.models import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,41 @@ def resolve(device: str, dtype: str) -> Placement:
 
 @contextmanager
 def torch_threads(threads: int | None) -> Iterator[int]:
-    """Set torch's CPU threads inside the block (None: the cores this process may use), as they were afterwards."""
+    """Set torch's CPU threads inside the block, as they were afterwards.
+
+    None: as many as torch has now, but no more than this process may use by affinity and cgroup quota. Torch heeds the
+    first and not the second, and threads beyond a quota wait for each other at every barrier.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(threads or min(before, len(os.sched_getaffinity(0))))
+    torch.set_num_threads(threads or min(before, _native.available_threads()))
     try:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
+
+
+def check_memory(config: ModelConfig, placement: Placement, *, rows: int, seq_len: int) -> None:
+    """Refuse, before anything is allocated, what cannot fit: a lower bound of the need against the device's memory.
+
+    Counted are weights, gradients and AdamW's two moments, and of the activations of one forward pass of ``rows`` x
+    ``seq_len`` tokens only the logits with their gradient and the document mask.
+
+    Raises:
+        LimitError: the bound is over the memory of the device, or the new weights over that of this machine.
+    """
+    word = torch.finfo(placement.weights).bits // 8
+    weights = config.num_parameters * word
+    tokens = rows * seq_len
+    need = 4 * weights + 2 * tokens * config.vocab_size * word + tokens * seq_len
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    device = torch.cuda.mem_get_info()[1] if placement.device.type == "cuda" else machine
+    for what, least, memory in (("training", need, device), ("the new model", weights, machine)):
+        if least > memory:
+            raise LimitError(
+                f"{what} needs at least {least / 1e9:.1f} GB ({config.num_parameters:,} parameters, {rows} rows of "
+                f"{seq_len} tokens at once), and there are {memory / 1e9:.1f} GB: "
+                "take a smaller size, a shorter seq_len, or more accumulation",
+                field="size",
+                value=least,
+                limit=memory,
+            )

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,16 +18,16 @@ from biollm import _native
 from biollm.atomic import write_json
 from biollm.errors import ConfigError, FileError, FormatError, InputError
 from biollm.manifest import InputRecord, Manifest, StageTimer
-from biollm.models import Llama, load_checkpoint, model_config, save_checkpoint
+from biollm.models import Llama, ModelConfig, load_checkpoint, model_config, save_checkpoint
 from biollm.models.checkpoints import read_config
 from biollm.tokenization.shards import Shard, Shards
 from biollm.training import baselines
 from biollm.training.batches import DocumentTokens, PackedStream
 from biollm.training.checkpoint import STATE_FILES, Checkpoint, TrainingState, begin_checkpoint, save_state
-from biollm.training.loop import History, run
+from biollm.training.loop import run
 from biollm.training.optimizer import make_optimizer
 from biollm.training.options import ALGORITHM_VERSION, UNMATCHED_OPTIONS, TrainOptions
-from biollm.training.placement import Placement, resolve, torch_threads
+from biollm.training.placement import Placement, check_memory, resolve, torch_threads
 from biollm.training.report import Outcome, summarize
 from biollm.training.schedule import Schedule, default_learning_rate, make_schedule
 
@@ -84,6 +84,7 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
             an output folder that holds something else.
         ConfigError: an option out of range, or more tokens a row than ``start`` has context; also where training
             diverges (loss or gradient not finite), naming step and rate.
+        LimitError: the model or the batch is larger than the memory there is.
         FileError, FormatError: shards or checkpoint missing or broken; the output cannot be written.
     """
     options = TrainOptions(
@@ -135,12 +136,14 @@ def pretrain(
     _check_sources(shards, start, options)
     placement = resolve(options.device, options.dtype)
     corpus = Corpus.of(shards, options)
+    config = _config(shards[0], start, options)
+    check_memory(config, placement, rows=options.batch_size // options.accumulation, seq_len=options.seq_len)
     # Before the hours of training, not after: what cannot be written shows now.
     begin_checkpoint(output, [*(item.folder for item in shards), *([start] if start is not None else [])])
     devices = [torch.cuda.current_device()] if placement.device.type == "cuda" else []
     with torch_threads(options.threads), torch.random.fork_rng(devices):
         torch.manual_seed(options.seed)
-        model = _model(shards[0], start, options, placement)
+        model = _model(config, start, placement)
         plan = _schedule(corpus, model, options, from_checkpoint=start is not None)
         optimizer = make_optimizer(
             model,
@@ -187,7 +190,12 @@ def pretrain(
         algorithm_version=ALGORITHM_VERSION,
         options={name: value for name, value in asdict(options).items() if name not in UNMATCHED_OPTIONS},
         inputs=tuple(inputs),
-        counts=_counts(outcome, history),
+        counts={
+            "parameters": outcome.parameters,
+            "steps": plan.total_steps,
+            "train_tokens": history.train_tokens,
+            "validation_tokens": outcome.validation_tokens,
+        },
         outputs={name: _native.hash_file(output / name) for name in sorted(names)},
         wall_s=timer.wall_s,
         cpu_s=timer.cpu_s,
@@ -213,6 +221,8 @@ class Corpus:
         documents = DocumentTokens(train)
         if not int((documents.lengths > 1).sum()):
             raise InputError("no train document has two tokens: there is nothing to predict", path=shards[0].folder)
+        if not any(shard.mask is None or shard.mask.any() for shard in train):
+            raise InputError("the loss masks of the shards leave no train token in the loss", path=shards[0].folder)
         if options.steps is not None:
             end = None
         else:
@@ -242,17 +252,22 @@ class Corpus:
         return baselines.measure(self.train.documents, self.validation.documents, vocab_size=self.train.vocab_size)
 
 
-def _model(shards: Shards, start: Path | None, options: TrainOptions, placement: Placement) -> Llama:
-    """A new model of the size asked for, or that of the folder, with its weights in the placement's dtype."""
+def _config(shards: Shards, start: Path | None, options: TrainOptions) -> ModelConfig:
     if start is not None:
-        return load_checkpoint(start, device=placement.device, dtype=placement.weights)
-    config = model_config(
+        return read_config(start)
+    return model_config(
         options.size,
         shards.vocab_size,
         max_seq_len=options.seq_len,  # a context longer than what is trained on would promise what it cannot do
         eos_id=shards.eos_id,
         pad_id=_pad_id(shards),
     )
+
+
+def _model(config: ModelConfig, start: Path | None, placement: Placement) -> Llama:
+    """A new model, or that of the folder, with its weights in the placement's dtype."""
+    if start is not None:
+        return load_checkpoint(start, device=placement.device, dtype=placement.weights)
     # Drawn on the CPU and in float32 first: one seed, one start, whatever it is trained on.
     return Llama(config).to(placement.device, placement.weights)
 
@@ -342,16 +357,6 @@ def _bytes(shard: Shard) -> int:
     import pyarrow.compute as pc
 
     return int(pc.sum(shard.documents().column("bytes")).as_py() or 0)
-
-
-def _counts(outcome: Outcome, history: History) -> Mapping[str, int | float]:
-    counts: dict[str, int | float] = {
-        "parameters": outcome.parameters,
-        "steps": len(history.train_loss),
-        "train_tokens": history.train_tokens,
-        "validation_tokens": outcome.validation_tokens,
-    }
-    return counts
 
 
 def _listed(source: Source | Sequence[Source]) -> Iterable[Source]:

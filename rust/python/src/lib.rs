@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     border::silence_panics();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(available_threads, module)?)?;
     buffers::register(module)?;
     dedup::register(module)?;
     files::register(module)?;
@@ -21,4 +22,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     select::register(module)?;
     tokenize::register(module)?;
     Ok(())
+}
+
+/// Threads that native calls take by themselves: cores by this process's affinity mask and its cgroup's quota.
+#[pyfunction]
+fn available_threads(py: Python<'_>) -> PyResult<usize> {
+    border::guard(py, || Ok(biollm_core::pool::available_threads()))
 }
