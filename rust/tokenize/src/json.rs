@@ -288,20 +288,22 @@ fn plain_tokens(
 ) -> Result<Vec<(u32, Vec<u8>)>> {
     let mut contents = HashSet::new();
     let taken: HashMap<u32, &str> = vocab.iter().map(|(token, id)| (*id, token.as_str())).collect();
-    let mut added_ids = HashSet::new();
-    for token in added.iter() {
-        contents.insert(token.content.as_str());
+    // The id that `tokenizers` gives an added token that the vocab does not have, whatever the file says: the next
+    // one. A file that says another cannot have equal ids everywhere, and is refused.
+    let mut next_id = vocab.len() as u64;
+    for token in added {
         let clash = match ids.get(token.content.as_str()) {
             Some(&id) => id != token.id,
-            None => taken.contains_key(&token.id),
+            None => taken.contains_key(&token.id) || u64::from(token.id) != next_id,
         };
-        if clash || !added_ids.insert(token.id) {
+        if clash || !contents.insert(token.content.as_str()) {
             let message = format!(
-                "added token {:?} and the vocab do not agree on id {}",
+                "added token {:?} has id {}, which does not agree with the vocab and the added tokens before it",
                 token.content, token.id
             );
             return Err(Error::format_field("added_tokens", message));
         }
+        next_id = next_id.max(u64::from(token.id) + 1);
     }
     let mut tokens = biollm_core::limits::with_capacity(vocab.len(), "tokens")?;
     for (token, id) in vocab {
