@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["SPLITS", "tokenize", "tokenize_documents"]
 
 SPLITS: Final = ("train", "validation")
-#: What an interrupted run may have left.
+#: What an interrupted run may have left. Not the tokenizer, which is written last of all but the index: a lone
+#: `tokenizer.json` is somebody's own.
 _LEFTOVERS: Final = re.compile(
-    r"\..*\.tmp|(train|validation)-\d+\.(tokens|offsets|documents\.parquet)|tokenizer(_config)?\.json|shards\.json"
+    r"\..*\.tmp|(train|validation)-\d+\.(tokens|offsets|documents\.parquet)|shards\.json|summary\.json"
 )
 
 
@@ -157,7 +158,6 @@ def tokenize_documents(
             counter.add(block.column("text").filter(~held_out))
         tokenizer = counter.train(options.vocab_size, min_frequency=options.min_frequency)
     statistics = TokenStatistics(tokenizer, SPLITS)
-    outputs = tokenizer.save(folder)
     with ShardWriter(
         folder,
         vocab_size=tokenizer.vocab_size,
@@ -173,6 +173,7 @@ def tokenize_documents(
         if statistics.tokens("train") == 0:
             message = "no token is left for training: the documents are empty, or all on the validation side"
             raise InputError(message, field="source")
+        outputs = tokenizer.save(folder)
     outputs |= writer.outputs
     summary = statistics.summary(trained=options.vocab_size is not None)
     outputs["summary.json"] = write_json(folder / "summary.json", summary.to_dict())
