@@ -54,7 +54,7 @@ def dedup(
     documents need not be alike themselves. A pair of similarity s is found with a probability of 1 - (1 - s^r)^b for b
     bands of r permutations: by default 0.997 at 0.8 and 0.9999 at 0.85.
 
-    The result is the same for any number of threads. Beside the texts it takes 8 bytes a band and some 80 bytes a
+    The result is the same for any number of threads. Beside the texts it takes 8 bytes a band and some 100 bytes a
     document, and shingle sets of up to 32 MiB and as much a thread (or two sets of any size, 8 bytes a word).
 
     Args:

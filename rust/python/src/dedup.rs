@@ -49,8 +49,13 @@ fn dedup_fuzzy(
         };
         let pool = Pool::new(threads.map(Count::size))?;
         let texts = texts.texts(limit as usize, &pool, monitor)?;
-        let Clusters { cluster, representative, pairs, copies, histogram } =
-            biollm_dedup::dedup_fuzzy(&texts, &options, &pool, monitor)?;
+        let Clusters {
+            cluster,
+            representative,
+            pairs,
+            copies,
+            histogram,
+        } = biollm_dedup::dedup_fuzzy(&texts, &options, &pool, monitor)?;
         let mut a = limits::with_capacity(pairs.len(), "pairs")?;
         let mut b = limits::with_capacity(pairs.len(), "pairs")?;
         let mut jaccard = limits::with_capacity(pairs.len(), "pairs")?;
@@ -62,14 +67,25 @@ fn dedup_fuzzy(
         Ok((cluster, representative, a, b, jaccard, histogram.to_vec(), copies))
     })?;
     let (cluster, representative, a, b, jaccard, histogram, copies) = found;
-    Ok((cluster.into(), representative.into(), a.into(), b.into(), jaccard.into(), histogram.into(), copies))
+    Ok((
+        cluster.into(),
+        representative.into(),
+        a.into(),
+        b.into(),
+        jaccard.into(),
+        histogram.into(),
+        copies,
+    ))
 }
 
 fn unit_by_name(name: &str) -> biollm_core::Result<Unit> {
     match name {
         "word" => Ok(Unit::Word),
         "alnum" => Ok(Unit::Alphanumeric),
-        _ => Err(Error::input("shingle", format!("a shingle of {name:?}: give \"word\" or \"alnum\""))),
+        _ => Err(Error::input(
+            "shingle",
+            format!("a shingle of {name:?}: give \"word\" or \"alnum\""),
+        )),
     }
 }
 
@@ -78,7 +94,10 @@ fn keep_by_name(name: &str) -> biollm_core::Result<Keep> {
         "first" => Ok(Keep::First),
         "longest" => Ok(Keep::Longest),
         "shortest" => Ok(Keep::Shortest),
-        _ => Err(Error::input("keep", format!("keep is {name:?}: give \"first\", \"longest\" or \"shortest\""))),
+        _ => Err(Error::input(
+            "keep",
+            format!("keep is {name:?}: give \"first\", \"longest\" or \"shortest\""),
+        )),
     }
 }
 

@@ -2,8 +2,10 @@
 
 pub mod json;
 pub mod ngrams;
+pub mod runs;
 pub mod texts;
 pub mod words;
 
+pub use runs::{AlphanumericRuns, alphanumeric_runs};
 pub use texts::{Chunk, Texts};
-pub use words::{AlphanumericRuns, Words, alphanumeric_runs, words};
+pub use words::{Words, words};

@@ -24,7 +24,7 @@ pub const MAX_WORD_BYTES: usize = 1 << 15;
 const WINDOW_BYTES: usize = 2 * MAX_WORD_BYTES + 8;
 
 /// Bytes between two looks at the monitor.
-const CHECK_BYTES: usize = 1 << 18;
+pub(crate) const CHECK_BYTES: usize = 1 << 18;
 
 const LETTER: u8 = 1;
 const DIGIT: u8 = 2;
@@ -38,6 +38,12 @@ const MID_SHIFT: u8 = 3;
 const NOT_ASCII: u8 = 32;
 
 static CLASS: [u8; 256] = classes();
+
+/// Whether an ASCII byte is a letter, a digit or `_`; false for the bytes of other characters.
+#[inline]
+pub(crate) fn is_ascii_word(byte: u8) -> bool {
+    CLASS[byte as usize] & WORD != 0
+}
 
 const fn classes() -> [u8; 256] {
     let mut table = [0; 256];
@@ -254,85 +260,6 @@ fn floor_char(text: &str, at: usize) -> usize {
     at
 }
 
-/// The runs of alphanumeric characters and `_` in a text, each with the byte at which it starts: what the
-/// regular expression `\w+` finds. Made by [`alphanumeric_runs`].
-#[derive(Clone)]
-pub struct AlphanumericRuns<'a> {
-    text: &'a str,
-    at: usize,
-    monitor: Option<&'a Monitor>,
-    next_check: usize,
-}
-
-/// The maximal runs of alphanumeric characters (Unicode: alphabetic, or a number) and `_`, as `(start, run)`;
-/// runs over [`MAX_WORD_BYTES`] come in pieces.
-pub fn alphanumeric_runs(text: &str) -> AlphanumericRuns<'_> {
-    AlphanumericRuns {
-        text,
-        at: 0,
-        monitor: None,
-        next_check: usize::MAX,
-    }
-}
-
-impl<'a> AlphanumericRuns<'a> {
-    /// As [`Words::watched`].
-    pub fn watched(mut self, monitor: &'a Monitor) -> Self {
-        self.monitor = Some(monitor);
-        self.next_check = self.at;
-        self
-    }
-
-    /// The number of bytes of the character at `at`, and whether it belongs to a run.
-    #[inline]
-    fn character(&self, at: usize) -> Option<(usize, bool)> {
-        let byte = *self.text.as_bytes().get(at)?;
-        if byte.is_ascii() {
-            return Some((1, CLASS[byte as usize] & WORD != 0));
-        }
-        self.text[at..]
-            .chars()
-            .next()
-            .map(|c| (c.len_utf8(), c.is_alphanumeric()))
-    }
-}
-
-impl<'a> Iterator for AlphanumericRuns<'a> {
-    type Item = (usize, &'a str);
-
-    fn next(&mut self) -> Option<(usize, &'a str)> {
-        let mut start = self.at;
-        loop {
-            if start >= self.next_check {
-                if self.monitor.is_some_and(|m| m.check().is_err()) {
-                    self.at = self.text.len();
-                    return None;
-                }
-                self.next_check = start + CHECK_BYTES;
-            }
-            match self.character(start) {
-                Some((size, false)) => start += size,
-                _ => break,
-            }
-        }
-        let mut end = start;
-        while let Some((size, true)) = self.character(end) {
-            if end + size - start > MAX_WORD_BYTES {
-                break;
-            }
-            end += size;
-        }
-        self.at = end;
-        if end > start {
-            Some((start, &self.text[start..end]))
-        } else {
-            None
-        }
-    }
-}
-
-impl std::iter::FusedIterator for AlphanumericRuns<'_> {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -445,9 +372,6 @@ mod tests {
             let pieces: Vec<_> = words(&text).collect();
             assert!(pieces.iter().all(|(_, w)| w.len() <= MAX_WORD_BYTES));
             assert_eq!(pieces.iter().map(|(_, w)| *w).collect::<String>(), text);
-            let pieces: Vec<_> = alphanumeric_runs(&text).collect();
-            assert!(pieces.iter().all(|(_, w)| w.len() <= MAX_WORD_BYTES));
-            assert_eq!(pieces.iter().map(|(_, w)| *w).collect::<String>(), text);
         }
         // Just below the bound the segment is whole, with its look-ahead.
         let text = format!("{}.é {}", "é".repeat(MAX_WORD_BYTES / 2 - 2), "x ".repeat(50_000));
@@ -474,27 +398,12 @@ mod tests {
 
     #[test]
     fn a_stopped_monitor_ends_the_words() {
-        let text = ". ".repeat(1 << 20) + "word";
         let monitor = Monitor::new();
-        assert_eq!(words(&text).watched(&monitor).count(), 1);
-        assert_eq!(alphanumeric_runs(&text).watched(&monitor).count(), 1);
+        let (apart, joined) = (". ".repeat(1 << 20) + "word", "a".repeat(1 << 20));
+        assert_eq!(words(&apart).watched(&monitor).count(), 1);
         monitor.stop();
-        let run = "a".repeat(1 << 20);
-        assert_eq!(
-            words(&run).watched(&monitor).count() + alphanumeric_runs(&run).watched(&monitor).count(),
-            0
-        );
-        assert_eq!(words(&text).watched(&monitor).count(), 0);
-        assert_eq!(alphanumeric_runs(&text).watched(&monitor).count(), 0);
-    }
-
-    #[test]
-    fn runs_are_maximal() {
-        let list = |text: &'static str| alphanumeric_runs(text).collect::<Vec<_>>();
-        assert_eq!(
-            list("can't 3.5 _é½"),
-            [(0, "can"), (4, "t"), (6, "3"), (8, "5"), (10, "_é½")]
-        );
-        assert!(list("").is_empty() && list(" .-").is_empty());
+        for text in [&apart, &joined] {
+            assert_eq!(words(text).watched(&monitor).count(), 0);
+        }
     }
 }
