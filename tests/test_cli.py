@@ -250,6 +250,7 @@ def test_bars_show_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> Non
         shown.end("two", "matched", 0.0)
     text = screen.getvalue()
     assert "1/2 one (gather)" in text
+    assert "/s" in text
     assert "two (fit) – not run again" in text
     assert StageBars(None).begin("one", "gather", 0, 1) is None
 

@@ -134,8 +134,10 @@ def _bars(console: Console) -> Bars:
         """Units a second."""
 
         def render(self, task: Task) -> Text:
-            """The mean over the last half minute, as rich estimates it; empty before there is one."""
+            """The mean over the last half minute, or of the whole where the stage was done before."""
             speed = task.finished_speed or task.speed
+            if not speed and task.completed and task.elapsed:
+                speed = task.completed / task.elapsed
             return Text(f"{speed:,.0f}/s" if speed and speed >= 10 else f"{speed:.2g}/s" if speed else "", style="dim")
 
     return Progress(
