@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from native_cases import CASES
 
 from biollm import _native
+from native_cases import CASES
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 LONG = [name for name, case in CASES.items() if case.kind == "long"]

@@ -149,9 +149,7 @@ class Tokenizer:
     def added_tokens(self) -> list[tuple[int, str, bool]]:
         """(id, content, whether it is special)."""
 
-    def encode(
-        self, text: str, *, add_special: bool = True, allow_special: list[str] | None = ...
-    ) -> Buffer:
+    def encode(self, text: str, *, add_special: bool = True, allow_special: list[str] | None = ...) -> Buffer:
         """Ids (uint32). `allow_special`: special tokens that are looked for in the text, `None` for all."""
 
     def encode_batch(

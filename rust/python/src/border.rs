@@ -159,7 +159,9 @@ impl<'py> FromPyObject<'_, 'py> for Real {
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         let number: PyResult<f64> = object.extract();
-        number.map(Real).map_err(|e| input_error(object.py(), e, "a number is needed"))
+        number
+            .map(Real)
+            .map_err(|e| input_error(object.py(), e, "a number is needed"))
     }
 }
 

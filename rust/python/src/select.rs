@@ -23,7 +23,12 @@ fn gopher_statistics(
         let limit = max_document_bytes.map_or(limits::MAX_DOCUMENT_BYTES as u64, |n| n.0);
         let ceiling = limits::MAX_DOCUMENT_BYTES_CEILING;
         if limit > ceiling as u64 {
-            return Err(Error::limit("max_document_bytes", limit, ceiling as u64, "give less, or None for the default"));
+            return Err(Error::limit(
+                "max_document_bytes",
+                limit,
+                ceiling as u64,
+                "give less, or None for the default",
+            ));
         }
         let pool = Pool::new(threads.map(Count::size))?;
         let texts = texts.texts(limit as usize, &pool, monitor)?;

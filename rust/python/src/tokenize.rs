@@ -5,8 +5,8 @@ use crate::buffers::{Buffer, TextChunks};
 use biollm_core::{Error, Monitor, Pool, Result, limits};
 use biollm_tokenize::{Allowed, Options, Pattern, groups, json, tiktoken, train, words};
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::PyTypeError;
 use pyo3::conversion::FromPyObjectOwned;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
@@ -69,7 +69,9 @@ impl Tokenizer {
             .map(|Pair(content, id)| (content.0, u32::try_from(id.0).unwrap_or(u32::MAX)))
             .collect();
         let pattern = pattern.map(|pattern| pattern.0);
-        border::run(py, None, move |monitor| Self::load(data, pattern, special_tokens, monitor))
+        border::run(py, None, move |monitor| {
+            Self::load(data, pattern, special_tokens, monitor)
+        })
     }
 
     /// One more than the largest id.
@@ -88,7 +90,9 @@ impl Tokenizer {
     #[getter]
     fn added_tokens(&self) -> Vec<(u32, String, bool)> {
         let added = self.inner.added().iter();
-        added.map(|token| (token.id, token.content.clone(), token.special)).collect()
+        added
+            .map(|token| (token.id, token.content.clone(), token.special))
+            .collect()
     }
 
     /// The ids (uint32) of a text. `allow_special`: the special tokens that are looked for in it, `None` for all.
@@ -105,9 +109,22 @@ impl Tokenizer {
         let work = |monitor: &Monitor| {
             if text.len() > limits::MAX_DOCUMENT_BYTES_CEILING {
                 let (value, limit) = (text.len() as u64, limits::MAX_DOCUMENT_BYTES_CEILING as u64);
-                return Err(Error::limit("bytes of the text", value, limit, "encode it in parts"));
+                return Err(Error::limit(
+                    "bytes of the text",
+                    value,
+                    limit,
+                    "encode it in parts",
+                ));
             }
-            self.inner.encode(text, &Options { add_special, allowed: allowed(names.as_deref()), append: None }, monitor)
+            self.inner.encode(
+                text,
+                &Options {
+                    add_special,
+                    allowed: allowed(names.as_deref()),
+                    append: None,
+                },
+                monitor,
+            )
         };
         let ids = if text.len() <= INLINE_BYTES {
             border::guard(py, || work(&Monitor::new()))
@@ -143,7 +160,11 @@ impl Tokenizer {
             };
             let pool = Pool::new(threads.map(Count::size))?;
             let texts = texts.texts(document_limit(max_document_bytes)?, &pool, monitor)?;
-            let options = Options { add_special, allowed: allowed(names.as_deref()), append };
+            let options = Options {
+                add_special,
+                allowed: allowed(names.as_deref()),
+                append,
+            };
             self.inner.encode_batch(&texts, &options, &pool, monitor)
         })?;
         Ok((encoded.ids.into(), encoded.offsets.into()))
@@ -151,7 +172,12 @@ impl Tokenizer {
 
     /// The bytes of a list of ids (a buffer of uint32).
     #[pyo3(signature = (ids, *, skip_special=false))]
-    fn decode<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>, skip_special: bool) -> PyResult<Bound<'py, PyBytes>> {
+    fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        ids: &Bound<'py, PyAny>,
+        skip_special: bool,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let ids: Vec<u32> = numbers(ids, "ids must be a contiguous buffer of uint32")?;
         let work = |monitor: &Monitor| {
             let mut bytes = Vec::new();
@@ -182,7 +208,8 @@ impl Tokenizer {
         let offsets: Vec<u64> = numbers(offsets, "offsets must be a contiguous buffer of uint64")?;
         let (bytes, ends) = border::run(py, progress, |monitor| {
             let pool = Pool::new(threads.map(Count::size))?;
-            self.inner.decode_batch(&ids, &offsets, skip_special, &pool, monitor)
+            self.inner
+                .decode_batch(&ids, &offsets, skip_special, &pool, monitor)
         })?;
         Ok((bytes.into(), ends.into()))
     }
@@ -209,13 +236,25 @@ impl Tokenizer {
 
     /// What makes an equal one.
     #[allow(clippy::type_complexity)]
-    fn __getnewargs__<'py>(&self, py: Python<'py>) -> (Bound<'py, PyBytes>, Option<&'static str>, SpecialTokens) {
-        (PyBytes::new(py, &self.data), self.pattern.map(Pattern::name), self.special_tokens.clone())
+    fn __getnewargs__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> (Bound<'py, PyBytes>, Option<&'static str>, SpecialTokens) {
+        (
+            PyBytes::new(py, &self.data),
+            self.pattern.map(Pattern::name),
+            self.special_tokens.clone(),
+        )
     }
 }
 
 impl Tokenizer {
-    fn load(data: &[u8], pattern: Option<&str>, special_tokens: SpecialTokens, monitor: &Monitor) -> Result<Self> {
+    fn load(
+        data: &[u8],
+        pattern: Option<&str>,
+        special_tokens: SpecialTokens,
+        monitor: &Monitor,
+    ) -> Result<Self> {
         let mut held = limits::with_capacity(data.len(), "the tokenizer file")?;
         held.extend_from_slice(data);
         let pattern = pattern.map(Pattern::from_name).transpose()?;
@@ -227,11 +266,18 @@ impl Tokenizer {
                 return Err(Error::input("special_tokens", message));
             }
         };
-        Ok(Self { inner, data: held, pattern, special_tokens })
+        Ok(Self {
+            inner,
+            data: held,
+            pattern,
+            special_tokens,
+        })
     }
 
     fn known_id(&self, id: Count) -> Result<u32> {
-        let known = u32::try_from(id.0).ok().filter(|id| self.inner.id_to_token(*id).is_some());
+        let known = u32::try_from(id.0)
+            .ok()
+            .filter(|id| self.inner.id_to_token(*id).is_some());
         known.ok_or_else(|| Error::input("append", format!("no token of this vocabulary has id {}", id.0)))
     }
 }
@@ -252,7 +298,12 @@ fn document_limit(asked: Option<Count>) -> Result<usize> {
     let limit = asked.map_or(limits::MAX_DOCUMENT_BYTES as u64, |n| n.0);
     let ceiling = limits::MAX_DOCUMENT_BYTES_CEILING;
     if limit > ceiling as u64 {
-        return Err(Error::limit("max_document_bytes", limit, ceiling as u64, "give less, or None for the default"));
+        return Err(Error::limit(
+            "max_document_bytes",
+            limit,
+            ceiling as u64,
+            "give less, or None for the default",
+        ));
     }
     Ok(limit as usize)
 }
@@ -324,7 +375,12 @@ fn train_tokenizer(
         };
         let inner = train::train(&words, &counts, &options, monitor)?;
         let data = json::write(&inner, monitor)?.into_bytes();
-        Ok(Tokenizer { inner, data, pattern: None, special_tokens: Vec::new() })
+        Ok(Tokenizer {
+            inner,
+            data,
+            pattern: None,
+            special_tokens: Vec::new(),
+        })
     })
 }
 
