@@ -19,8 +19,7 @@ import pyarrow as pa
 import pytest
 
 from biollm import _native
-from biollm.tokenization import Tokenizer, train
-from biollm.tokenization.tokenizer import BatchEncoding
+from biollm.tokenization import BatchEncoding, Tokenizer, train
 from shared_data import SHARED, shared_records
 
 ROUNDS = 5

@@ -6,15 +6,16 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from biollm.tokenization.encoding import BatchEncoding, Encoding
     from biollm.tokenization.shard_writer import ShardWriter
     from biollm.tokenization.sharding import tokenize
     from biollm.tokenization.shards import Shard, Shards
-    from biollm.tokenization.tokenizer import BatchEncoding, Encoding, Tokenizer
+    from biollm.tokenization.tokenizer import Tokenizer
     from biollm.tokenization.vocabulary import train
 else:
     _HOMES = {
-        "BatchEncoding": "tokenizer",
-        "Encoding": "tokenizer",
+        "BatchEncoding": "encoding",
+        "Encoding": "encoding",
         "Shard": "shards",
         "ShardWriter": "shard_writer",
         "Shards": "shards",

@@ -9,7 +9,14 @@ from typing import Any, Final
 from biollm import _native
 from biollm.errors import ConfigError
 
-__all__ = ["ALGORITHM_VERSION", "DEFAULT_SHARD_TOKENS", "UNMATCHED_OPTIONS", "TokenizeOptions"]
+__all__ = [
+    "ALGORITHM_VERSION",
+    "DEFAULT_PATTERN",
+    "DEFAULT_SHARD_TOKENS",
+    "TRAINED_PATTERNS",
+    "UNMATCHED_OPTIONS",
+    "TokenizeOptions",
+]
 
 ALGORITHM_VERSION: Final = 1
 """Raised when the same options and documents give other shards."""
@@ -17,7 +24,9 @@ UNMATCHED_OPTIONS: Final = frozenset({"max_document_bytes", "threads"})
 """Options that do not change the output."""
 DEFAULT_SHARD_TOKENS: Final = 1 << 27
 """256 MiB of uint16."""
-PATTERNS: Final = ("llama3", "gpt2", "o200k")
+TRAINED_PATTERNS: Final = ("llama3", "gpt2", "o200k")
+"""Split patterns that a `tokenizer.json` can declare."""
+DEFAULT_PATTERN: Final = "llama3"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +52,7 @@ class TokenizeOptions:
     tokenizer: str | None = field(default=None, metadata={"path": True})
     vocab_size: int | None = None
     min_frequency: int = 2
-    pattern: str = "llama3"
+    pattern: str = DEFAULT_PATTERN
     validation_fraction: float = 0.02
     group: str | None = None
     append_eos: bool = True
@@ -62,8 +71,8 @@ class TokenizeOptions:
         if not 0 <= self.validation_fraction < 1:
             message = f"validation_fraction is {self.validation_fraction}, not in [0, 1)"
             raise ConfigError(message, field="validation_fraction", value=self.validation_fraction)
-        if self.pattern not in PATTERNS:
-            message = f"pattern {self.pattern!r} is not one of {', '.join(PATTERNS)}"
+        if self.pattern not in TRAINED_PATTERNS:
+            message = f"pattern {self.pattern!r} is not one of {', '.join(TRAINED_PATTERNS)}"
             raise ConfigError(message, field="pattern", value=self.pattern)
         for name in ("vocab_size", "min_frequency", "shard_tokens", "max_document_bytes", "threads"):
             value = getattr(self, name)

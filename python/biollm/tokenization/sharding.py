@@ -15,7 +15,7 @@ from biollm.columns import text_chunks, values
 from biollm.document_files import begin_folder, blocks
 from biollm.errors import BiollmError, ConfigError, InputError
 from biollm.manifest import InputRecord, Manifest, StageTimer
-from biollm.tokenization.options import ALGORITHM_VERSION, DEFAULT_SHARD_TOKENS, TokenizeOptions
+from biollm.tokenization.options import ALGORITHM_VERSION, DEFAULT_PATTERN, DEFAULT_SHARD_TOKENS, TokenizeOptions
 from biollm.tokenization.shard_writer import ShardWriter
 from biollm.tokenization.shards import INDEX_NAME, Shards
 from biollm.tokenization.summary import TokenStatistics
@@ -45,7 +45,7 @@ def tokenize(
     tokenizer: Tokenizer | str | os.PathLike[str] | None = None,
     vocab_size: int | None = None,
     min_frequency: int = 2,
-    pattern: str = "llama3",
+    pattern: str = DEFAULT_PATTERN,
     validation_fraction: float = 0.02,
     group: str | None = None,
     append_eos: bool = True,

@@ -5,19 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 
 from biollm import _native
 from biollm.atomic import write_bytes
 from biollm.columns import text_array, text_chunks, values
-from biollm.errors import BiollmError, ConfigError, FileError, FormatError, InputError
+from biollm.errors import BiollmError, ConfigError, FormatError, InputError
+from biollm.tokenization.encoding import BatchEncoding, Encoding
+from biollm.tokenization.tokenizer_files import (
+    ENDOFTEXT,
+    PAD,
+    named_tokens,
+    read_bytes,
+    tiktoken_pattern,
+    tiktoken_special_tokens,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,74 +33,10 @@ if TYPE_CHECKING:
 
     from biollm.results import Progress
 
-__all__ = ["ENDOFTEXT", "PATTERNS", "BatchEncoding", "Encoding", "Tokenizer"]
-
-ENDOFTEXT: Final = "<|endoftext|>"
-PAD: Final = "<|pad|>"
-#: Split patterns known by name.
-PATTERNS: Final = ("gpt2", "cl100k", "llama3", "o200k")
-#: Part of a `.tiktoken` file's name → its pattern.
-_TIKTOKEN_NAMES: Final = (
-    ("cl100k", "cl100k"),
-    ("o200k", "o200k"),
-    ("gpt2", "gpt2"),
-    ("r50k", "gpt2"),
-    ("p50k", "gpt2"),
-)
-#: (pattern, ranks in the file) → the special tokens that tiktoken gives the vocabulary beside.
-_TIKTOKEN_SPECIAL: Final[Mapping[tuple[str, int], tuple[tuple[str, int], ...]]] = {
-    ("gpt2", 50_256): ((ENDOFTEXT, 50_256),),
-    ("cl100k", 100_256): (
-        (ENDOFTEXT, 100_257),
-        ("<|fim_prefix|>", 100_258),
-        ("<|fim_middle|>", 100_259),
-        ("<|fim_suffix|>", 100_260),
-        ("<|endofprompt|>", 100_276),
-    ),
-    ("o200k", 199_998): ((ENDOFTEXT, 199_999), ("<|endofprompt|>", 200_018)),
-}
+__all__ = ["AllowSpecial", "Tokenizer"]
 
 #: Special tokens that are looked for in a text: none of them, all, or these.
 AllowSpecial = Literal["none", "all"] | Sequence[str]
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """One text as ids.
-
-    Attributes:
-        ids: shape (tokens,), uint32, read-only.
-    """
-
-    ids: NDArray[np.uint32]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-@dataclass(frozen=True)
-class BatchEncoding:
-    """Texts as ids, end to end: text i is `ids[offsets[i]:offsets[i + 1]]`, which is also item i.
-
-    Attributes:
-        ids: shape (tokens,), uint32, read-only.
-        offsets: shape (texts + 1,), uint64, read-only.
-    """
-
-    ids: NDArray[np.uint32]
-    offsets: NDArray[np.uint64]
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index: int) -> NDArray[np.uint32]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"text {index} of {len(self)}")
-        index %= len(self)
-        return self.ids[int(self.offsets[index]) : int(self.offsets[index + 1])]
-
-    def __iter__(self) -> Iterator[NDArray[np.uint32]]:
-        return (self[i] for i in range(len(self)))
 
 
 @final
@@ -142,29 +86,19 @@ class Tokenizer:
         file = Path(path)
         if file.is_dir():
             file /= "tokenizer.json"
-        data = _read(file)
+        data = read_bytes(file)
         if file.suffix == ".json":
             if pattern is not None or special_tokens is not None:
                 message = f"{file.name} has its own pattern and special tokens: give neither"
                 raise ConfigError(message, path=file, field="pattern")
-            names = _named_tokens(file.with_name("tokenizer_config.json"))
+            names = named_tokens(file.with_name("tokenizer_config.json"))
             return cls._load(file, data, eos=names.get("eos_token"), pad=names.get("pad_token"))
         if file.suffix != ".tiktoken":
             message = f"{file.name} is neither a .json nor a .tiktoken file"
             raise ConfigError(message, path=file, field="path")
-        named = next((known for part, known in _TIKTOKEN_NAMES if part in file.name.lower()), None)
-        if (split := pattern or named) is None:
-            message = f"the pattern of {file.name} is not known by its name: give pattern= one of {', '.join(PATTERNS)}"
-            raise ConfigError(message, path=file, field="pattern")
-        if split not in PATTERNS:
-            message = f"pattern {split!r} is not one of {', '.join(PATTERNS)}"
-            raise ConfigError(message, path=file, field="pattern", value=split)
-        if special_tokens is None:
-            ranks = sum(1 for line in data.splitlines() if line)
-            special = list(_TIKTOKEN_SPECIAL.get((split, ranks), ()))
-        else:
-            special = list(special_tokens.items())
-        return cls._load(file, data, split, special)
+        split = tiktoken_pattern(file, pattern)
+        given = special_tokens.items() if special_tokens is not None else tiktoken_special_tokens(data, split)
+        return cls._load(file, data, split, list(given))
 
     @classmethod
     def from_json(cls, data: bytes | str, *, eos: str | None = None, pad: str | None = None) -> Tokenizer:
@@ -207,7 +141,8 @@ class Tokenizer:
             text: any str without lone surrogates.
             add_special: puts the tokens of the file's template around it (Llama 3: `<|begin_of_text|>`); files without
                 one, our own among them, add nothing.
-            allow_special: special tokens that are looked for in the text: "none", "all", or a list of them.
+            allow_special: special tokens that are looked for in the text: "none", "all", or a list of them. Added tokens
+                that a file does not call special are always looked for, as `tokenizers` does.
 
         Raises:
             InputError: the text has a lone surrogate, or `allow_special` names what is no special token.
@@ -450,28 +385,3 @@ def _text(data: bytes, errors: str) -> str:
         return data.decode(errors=errors)
     except UnicodeDecodeError as error:
         raise InputError(f"the ids are not those of a whole text: {error}", field="ids") from None
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise FileError.from_os_error(error, file) from error
-
-
-def _named_tokens(config: Path) -> dict[str, str]:
-    """`eos_token` and `pad_token` of a `tokenizer_config.json`, where it is there and names them."""
-    if not config.is_file():
-        return {}
-    try:
-        data = json.loads(_read(config))
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"not JSON: {error}", path=config) from error
-    named: dict[str, str] = {}
-    for name in ("eos_token", "pad_token"):
-        token = data.get(name) if isinstance(data, dict) else None
-        if isinstance(token, dict):  # an AddedToken written out
-            token = token.get("content")
-        if isinstance(token, str):
-            named[name] = token
-    return named

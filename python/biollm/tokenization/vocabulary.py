@@ -11,16 +11,17 @@ from biollm import _native
 from biollm.columns import string_array, text_chunks, values
 from biollm.document_files import blocks
 from biollm.errors import ConfigError, InputError
-from biollm.tokenization.tokenizer import ENDOFTEXT, PAD, PATTERNS, Tokenizer
+from biollm.tokenization.options import DEFAULT_PATTERN, TRAINED_PATTERNS
+from biollm.tokenization.tokenizer import Tokenizer
+from biollm.tokenization.tokenizer_files import ENDOFTEXT, PAD
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from biollm.results import Progress
 
-__all__ = ["DEFAULT_PATTERN", "DEFAULT_SPECIAL_TOKENS", "WordCounter", "train"]
+__all__ = ["DEFAULT_SPECIAL_TOKENS", "WordCounter", "train"]
 
-DEFAULT_PATTERN: Final = "llama3"
 SPARE_TOKENS: Final = tuple(f"<|reserved_{i}|>" for i in range(16))
 """Ids kept free for tokens that a later stage may need."""
 DEFAULT_SPECIAL_TOKENS: Final = (ENDOFTEXT, PAD, "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", *SPARE_TOKENS)
@@ -84,8 +85,8 @@ class WordCounter:
         threads: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        if pattern not in PATTERNS or pattern == "cl100k":
-            message = f"pattern {pattern!r} cannot be trained: one of gpt2, llama3, o200k"
+        if pattern not in TRAINED_PATTERNS:
+            message = f"pattern {pattern!r} is not one of {', '.join(TRAINED_PATTERNS)}"
             raise ConfigError(message, field="pattern", value=pattern)
         self.pattern = pattern
         self.documents = 0

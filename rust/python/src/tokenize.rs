@@ -3,7 +3,7 @@
 use crate::border::{self, Count, Text};
 use crate::buffers::{Buffer, TextChunks};
 use biollm_core::{Error, Monitor, Pool, Result, limits};
-use biollm_tokenize::{Allowed, Options, Pattern, groups, json, tiktoken, train, words};
+use biollm_tokenize::{Allowed, Options, Pattern, classes, groups, json, tiktoken, train, words};
 use pyo3::buffer::PyBuffer;
 use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::PyTypeError;
@@ -407,6 +407,8 @@ fn counts_of(counts: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // Unfolded now, once: a fork while another thread was about it would leave the child waiting for ever.
+    classes::classes();
     module.add_class::<Tokenizer>()?;
     module.add_function(wrap_pyfunction!(hash_texts, module)?)?;
     module.add_function(wrap_pyfunction!(count_words, module)?)?;

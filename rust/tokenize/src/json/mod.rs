@@ -1,13 +1,18 @@
 //! `tokenizer.json`, as Hugging Face's `tokenizers` writes it: what a byte-level BPE tokenizer needs is honoured
 //! exactly, anything else is refused by its name.
 
+mod parts;
+mod write;
+
+pub use write::write;
+
 use crate::added::AddedToken;
 use crate::byte_level;
 use crate::merges::Merges;
-use crate::split::Pattern;
 use crate::tokenizer::Tokenizer;
-use crate::tokens::{MAX_VOCAB, Tokens};
+use crate::tokens::Tokens;
 use biollm_core::{Error, Monitor, Result};
+use parts::{added_tokens, decoder, pre_tokenizer, template};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -321,252 +326,96 @@ fn plain_tokens(
     Ok(tokens)
 }
 
-fn added_tokens(value: &Value) -> Result<Vec<AddedToken>> {
-    let wrong = |i: usize, field: &str| {
-        let field = format!("added_tokens[{i}].{field}");
-        Error::format_field(field.clone(), format!("{field} is missing or of the wrong type"))
-    };
-    let empty = Vec::new();
-    let items = match value {
-        Value::Null => &empty,
-        Value::Array(items) => items,
-        _ => return Err(Error::format_field("added_tokens", "added_tokens is not a list")),
-    };
-    let mut added = Vec::new();
-    for (i, item) in items.iter().enumerate() {
-        let id = item["id"]
-            .as_u64()
-            .filter(|id| *id < MAX_VOCAB as u64)
-            .ok_or_else(|| wrong(i, "id"))?;
-        let content = item["content"]
-            .as_str()
-            .filter(|c| !c.is_empty())
-            .ok_or_else(|| wrong(i, "content"))?;
-        let flag = |name: &str| match &item[name] {
-            Value::Null => Ok(false),
-            Value::Bool(flag) => Ok(*flag),
-            _ => Err(wrong(i, name)),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Allowed, Options, Pattern};
+    use biollm_core::Pool;
+    use biollm_text::Texts;
+
+    const TEXT: &str = "The cell's <|end|> naïve 中文 cells, 12345 the cells\n\n  \0🧬";
+
+    fn trained(pattern: Pattern) -> Tokenizer {
+        let (pool, monitor) = (Pool::new(Some(1)).unwrap(), Monitor::new());
+        let offsets = [0, TEXT.len() as i64];
+        let texts = Texts::new([(&offsets[..], TEXT.as_bytes())], 1 << 20, &pool, &monitor).unwrap();
+        let words = crate::words::count_words(&texts, pattern, None, &pool, &monitor).unwrap();
+        let column = Texts::new([(&words.offsets[..], &words.data[..])], 1 << 20, &pool, &monitor).unwrap();
+        let special_tokens = ["<|end|>".to_string(), "<|pad|>".to_string()];
+        let options = crate::train::Options {
+            vocab_size: 270,
+            special_tokens: &special_tokens,
+            min_frequency: 1,
+            pattern,
         };
-        for name in ["single_word", "lstrip", "rstrip"] {
-            if flag(name)? {
-                let message = format!("added token {content:?} has {name}, which is not supported");
-                return Err(refused(&format!("added_tokens[{i}].{name}"), message));
+        crate::train::train(&column, &words.counts, &options, &monitor).unwrap()
+    }
+
+    fn ids(tokenizer: &Tokenizer, allowed: Allowed<'_>) -> Vec<u32> {
+        let options = Options {
+            add_special: true,
+            allowed,
+            append: None,
+        };
+        tokenizer.encode(TEXT, &options, &Monitor::new()).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_reads_the_same_and_texts_come_back() {
+        for pattern in [Pattern::Gpt2, Pattern::Llama3, Pattern::O200k] {
+            let ours = trained(pattern);
+            let text = write(&ours, &Monitor::new()).unwrap();
+            let again = read(&text, &Monitor::new()).unwrap();
+            assert_eq!(write(&again, &Monitor::new()).unwrap(), text);
+            assert_eq!(
+                (again.pattern(), again.vocab_size(), again.added()),
+                (pattern, 270, ours.added())
+            );
+            for tokenizer in [&ours, &again] {
+                let plain = ids(tokenizer, Allowed::None);
+                assert_eq!(plain, ids(&ours, Allowed::None));
+                assert!(!plain.contains(&0) && ids(tokenizer, Allowed::All).contains(&0));
+                let mut bytes = vec![];
+                tokenizer
+                    .decode_into(&plain, false, &mut bytes, &Monitor::new())
+                    .unwrap();
+                assert_eq!(bytes, TEXT.as_bytes());
+                assert!(
+                    tokenizer
+                        .decode_into(&[270], false, &mut bytes, &Monitor::new())
+                        .is_err()
+                );
             }
         }
-        let (special, normalized) = (flag("special")?, flag("normalized")?);
-        added.push(AddedToken {
-            id: id as u32,
-            content: content.to_string(),
-            special,
-            normalized,
-        });
     }
-    Ok(added)
-}
 
-fn pre_tokenizer(value: &Value) -> Result<Pattern> {
-    const FIELD: &str = "pre_tokenizer";
-    match kind(value) {
-        "ByteLevel" => {
-            if byte_level_uses_regex(value)? {
-                Ok(Pattern::Gpt2)
-            } else {
-                Err(refused(
-                    FIELD,
-                    "pre_tokenizer ByteLevel without use_regex and without a Split is not supported",
-                ))
+    #[test]
+    fn what_is_not_supported_is_named() {
+        let text = write(&trained(Pattern::Llama3), &Monitor::new()).unwrap();
+        for (from, to, field) in [
+            (
+                "\"normalizer\": null",
+                "\"normalizer\": {\"type\": \"NFC\"}",
+                "normalizer",
+            ),
+            ("\"type\": \"BPE\"", "\"type\": \"Unigram\"", "model.type"),
+            ("\"dropout\": null", "\"dropout\": 0.5", "model.dropout"),
+            ("Isolated", "Contiguous", "pre_tokenizer.behavior"),
+            ("\"Ā\": ", "\"ĀĀĀ\": ", "vocab"),
+            ("\"!\": 2", "\"!\": 3", "vocab"),
+            ("\"merges\": [", "\"merges\": [\"zz q\",", "merges"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            match read(&text.replacen(from, to, 1), &Monitor::new()) {
+                Err(Error::Format {
+                    field: Some(found), ..
+                }) => assert_eq!(found, field),
+                _ => panic!("{field} was not refused"),
             }
         }
-        "Sequence" => match value["pretokenizers"].as_array().map(Vec::as_slice) {
-            Some([split, byte_level]) if kind(split) == "Split" && kind(byte_level) == "ByteLevel" => {
-                if byte_level_uses_regex(byte_level)? {
-                    return Err(refused(
-                        FIELD,
-                        "pre_tokenizer with a Split and ByteLevel's use_regex is not supported",
-                    ));
-                }
-                split_pattern(split)
-            }
-            _ => Err(refused(
-                FIELD,
-                "pre_tokenizer Sequence is supported as [Split, ByteLevel] only",
-            )),
-        },
-        "" => Err(refused(FIELD, "the file has no pre_tokenizer: no byte-level BPE")),
-        other => Err(refused(FIELD, format!("pre_tokenizer {other} is not supported"))),
+        assert!(matches!(read("[", &Monitor::new()), Err(Error::Format { .. })));
+        let stopped = Monitor::new();
+        stopped.stop();
+        assert!(matches!(read(&text, &stopped), Err(Error::Stopped)));
     }
-}
-
-fn byte_level_uses_regex(value: &Value) -> Result<bool> {
-    if value["add_prefix_space"].as_bool() != Some(false) {
-        return Err(refused(
-            "pre_tokenizer.add_prefix_space",
-            "ByteLevel with add_prefix_space is not supported",
-        ));
-    }
-    // `use_regex` is true where old files lack it.
-    Ok(value["use_regex"].as_bool().unwrap_or(true))
-}
-
-fn split_pattern(split: &Value) -> Result<Pattern> {
-    let invert = split["invert"].as_bool().unwrap_or(false);
-    // The patterns cover every text, so keeping matches and gaps, or only matches, is the same.
-    match (split["behavior"].as_str(), invert) {
-        (Some("Isolated"), false) | (Some("Removed"), true) => {}
-        (behavior, _) => {
-            let message = format!("Split with behavior {behavior:?} and invert {invert} is not supported");
-            return Err(refused("pre_tokenizer.behavior", message));
-        }
-    }
-    let regex = split["pattern"]["Regex"].as_str().unwrap_or("");
-    Pattern::from_regex(regex).ok_or_else(|| {
-        let message = format!("split pattern {regex:?} is not one of those supported (gpt2, llama3, o200k)");
-        refused("pre_tokenizer.pattern", message)
-    })
-}
-
-fn decoder(value: &Value) -> Result<()> {
-    match kind(value) {
-        "ByteLevel" => Ok(()),
-        "" => Err(refused("decoder", "the file has no decoder: no byte-level BPE")),
-        other => Err(refused("decoder", format!("decoder {other} is not supported"))),
-    }
-}
-
-/// The ids that the template for one text puts before and behind it.
-fn template(value: &Value, added: &[AddedToken]) -> Result<(Vec<u32>, Vec<u32>)> {
-    const FIELD: &str = "post_processor";
-    let mut steps: Vec<&Value> = vec![];
-    match (kind(value), &value["processors"]) {
-        ("", _) if value.is_null() => {}
-        ("Sequence", Value::Array(processors)) => steps.extend(processors),
-        _ => steps.push(value),
-    }
-    let (mut before, mut behind) = (vec![], vec![]);
-    let mut templates = 0;
-    for step in steps {
-        match kind(step) {
-            "ByteLevel" => {} // changes offsets, not ids
-            "TemplateProcessing" if templates == 0 => {
-                templates += 1;
-                let wrong =
-                    || Error::format_field(FIELD, "the template for one text is not one that is supported");
-                let mut seen_text = false;
-                for piece in step["single"].as_array().ok_or_else(wrong)? {
-                    if piece.get("Sequence").is_some() && !seen_text {
-                        seen_text = true;
-                        continue;
-                    }
-                    let name = piece["SpecialToken"]["id"].as_str().ok_or_else(wrong)?;
-                    let ids = step["special_tokens"][name]["ids"].as_array().ok_or_else(wrong)?;
-                    for id in ids {
-                        let id = id
-                            .as_u64()
-                            .and_then(|id| u32::try_from(id).ok())
-                            .ok_or_else(wrong)?;
-                        if !added.iter().any(|token| token.id == id) {
-                            let message = format!("the template names id {id}, which is no added token");
-                            return Err(Error::format_field(FIELD, message));
-                        }
-                        if seen_text {
-                            behind.push(id)
-                        } else {
-                            before.push(id)
-                        }
-                    }
-                }
-                if !seen_text {
-                    return Err(wrong());
-                }
-            }
-            other => return Err(refused(FIELD, format!("post_processor {other} is not supported"))),
-        }
-    }
-    Ok((before, behind))
-}
-
-/// Writes a `tokenizer.json` that `tokenizers` and `transformers` load with equal ids, of a tokenizer that was trained
-/// or read from a `.tiktoken` file (which have no template).
-pub fn write(tokenizer: &Tokenizer, monitor: &Monitor) -> Result<String> {
-    if tokenizer.pattern == Pattern::Cl100k && !crate::tiktoken::llama3_equals_cl100k(&tokenizer.tokens) {
-        let message = "this vocabulary cannot be written as a tokenizer.json with equal ids: it has tokens with a \
-                       newline before their last byte, and tiktoken's cl100k pattern has no equal there";
-        return Err(Error::input("pattern", message));
-    }
-    let quoted = |text: &str| Value::from(text).to_string();
-    let mut out = String::from("{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
-    out += "  \"added_tokens\": [";
-    for (i, token) in tokenizer.added.iter().enumerate() {
-        out += if i == 0 { "\n" } else { ",\n" };
-        out += &format!(
-            "    {{\"id\": {}, \"content\": {}, \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \
-             \"normalized\": {}, \"special\": {}}}",
-            token.id,
-            quoted(&token.content),
-            token.normalized,
-            token.special
-        );
-    }
-    out += "\n  ],\n  \"normalizer\": null,\n";
-    let byte_level = |use_regex: bool| {
-        format!(
-            "{{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": false, \"use_regex\": {use_regex}}}"
-        )
-    };
-    let pre_tokenizer = match tokenizer.pattern {
-        Pattern::Gpt2 => byte_level(true),
-        Pattern::Cl100k => split_json(Pattern::Llama3, &byte_level(false)),
-        pattern => split_json(pattern, &byte_level(false)),
-    };
-    out += &format!("  \"pre_tokenizer\": {pre_tokenizer},\n  \"post_processor\": null,\n");
-    out += &format!("  \"decoder\": {},\n", byte_level(true));
-    out += "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": null,\n";
-    out += "    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n";
-    out += "    \"fuse_unk\": false,\n    \"byte_fallback\": false,\n";
-    out += &format!(
-        "    \"ignore_merges\": {},\n    \"vocab\": {{",
-        tokenizer.whole_pieces
-    );
-    let special = tokenizer
-        .added
-        .iter()
-        .map(|token| (token.id, token.content.clone()));
-    let mut vocab: Vec<(u32, String)> = special.collect();
-    vocab.extend(
-        tokenizer
-            .tokens
-            .iter()
-            .map(|(id, bytes)| (id, byte_level::encode(bytes))),
-    );
-    vocab.sort_unstable();
-    for (i, (id, token)) in vocab.iter().enumerate() {
-        if i.is_multiple_of(CHECK_ITEMS) {
-            monitor.check()?;
-        }
-        out += if i == 0 { "\n" } else { ",\n" };
-        out += &format!("      {}: {id}", quoted(token));
-    }
-    out += "\n    },\n    \"merges\": [";
-    for (i, (_, left, right)) in tokenizer.merges.sorted().into_iter().enumerate() {
-        if i.is_multiple_of(CHECK_ITEMS) {
-            monitor.check()?;
-        }
-        let written = |id| byte_level::encode(tokenizer.tokens.get(id).unwrap_or_default());
-        out += if i == 0 { "\n" } else { ",\n" };
-        // The alphabet has no blank, so one parts the two.
-        out += &format!(
-            "      {}",
-            quoted(&format!("{} {}", written(left), written(right)))
-        );
-    }
-    out += "\n    ]\n  }\n}\n";
-    Ok(out)
-}
-
-fn split_json(pattern: Pattern, byte_level: &str) -> String {
-    let regex = Value::from(pattern.regex());
-    format!(
-        "{{\"type\": \"Sequence\", \"pretokenizers\": [{{\"type\": \"Split\", \"pattern\": {{\"Regex\": {regex}}}, \
-         \"behavior\": \"Isolated\", \"invert\": false}}, {byte_level}]}}"
-    )
 }
