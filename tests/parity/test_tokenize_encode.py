@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from parity.tokenize_reference import (
     tiktoken_encoding,
     vocabulary,
 )
+from shared_data import shared_file
 
 TEXTS = st.text(
     st.one_of(st.characters(codec="utf-8"), st.sampled_from(list("'sS tLl\n\r 1²a\u0301Aǅ中/ſ"))), max_size=60
@@ -68,6 +71,25 @@ def test_tokenizers_loads_what_is_saved_with_equal_ids(name: str, folder: Path) 
     theirs.encode_special_tokens = False
     marked = "a<|endoftext|>b <|endoftext|><|endoftext"
     assert again.encode(marked, allow_special="all").ids.tolist() == theirs.encode(marked).ids
+
+
+def test_gpt2_from_its_own_files(folder: Path) -> None:
+    vocab = json.loads(gzip.decompress(shared_file("tokenizers/encoder.json.gz").read_bytes()))
+    merges = gzip.decompress(shared_file("tokenizers/vocab.bpe.gz").read_bytes()).decode().splitlines()[1:]
+    pairs = [(left, right) for left, right in (line.split(" ") for line in merges if line)]
+    theirs = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, pairs))
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    theirs.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
+    theirs.decoder = tokenizers.decoders.ByteLevel()
+    theirs.add_special_tokens(["<|endoftext|>"])
+    path = folder / "own.json"
+    theirs.save(str(path))
+    ours, ranked = Tokenizer.from_file(path), Tokenizer.from_file(vocabulary("gpt2", folder))
+    assert (ours.vocab_size, ours.eos_id, ours.pattern) == (50_257, 50_256, "gpt2")
+    for text in (text for text in adversarial_texts()[::3] if len(text) < 5000):
+        ids = ours.encode(text, allow_special="all").ids.tolist()
+        assert ids == theirs.encode(text).ids == ranked.encode(text, allow_special="all").ids.tolist(), text[:80]
+        assert ours.decode(ids) == text
 
 
 @pytest.mark.parametrize("pattern", REGEX)
