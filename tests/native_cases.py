@@ -31,9 +31,21 @@ def _sparse_file(name: str, size: int) -> Path:
     return path
 
 
+def _forget(path: Path) -> None:
+    """Drops a file from the page cache, so that reading it takes as long each time."""
+    if hasattr(os, "posix_fadvise"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def _prepare_hash_file(size: int) -> Call:
     path = _sparse_file("hash", size)
-    return lambda: _native.hash_file(path)
+
+    def call() -> str:
+        _forget(path)
+        return _native.hash_file(path)
+
+    return call
 
 
 def _prepare_publish(size: int) -> Call:
@@ -41,6 +53,7 @@ def _prepare_publish(size: int) -> Call:
     source, temporary, target = _sparse_file("publish", size), scratch("publish.tmp"), scratch("published")
 
     def call() -> str:
+        _forget(source)
         temporary.unlink(missing_ok=True)
         temporary.hardlink_to(source)
         return _native.publish(temporary, target.with_name(f"{target.name}-{os.getpid()}"))

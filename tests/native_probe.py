@@ -36,8 +36,7 @@ def long_call(name: str) -> tuple[Call, float]:
     while exponent < 40:
         call = case.prepare(1 << exponent)
         seconds = timed(call)
-        # Once more, since the first call may have paid for a cold cache.
-        if seconds >= LONG_S and (seconds := timed(call)) >= LONG_S:
+        if seconds >= LONG_S:
             return call, seconds
         # Far below the aim the next sizes would only cost time.
         exponent += 1 if seconds > LONG_S / 8 else 3
