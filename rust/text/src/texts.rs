@@ -46,9 +46,18 @@ impl<'a> Texts<'a> {
         }
         if rows > limits::MAX_ROWS {
             let hint = "split the input into several calls";
-            return Err(Error::limit("rows in one call", rows as u64, limits::MAX_ROWS as u64, hint));
+            return Err(Error::limit(
+                "rows in one call",
+                rows as u64,
+                limits::MAX_ROWS as u64,
+                hint,
+            ));
         }
-        Ok(Self { chunks, starts, total_bytes })
+        Ok(Self {
+            chunks,
+            starts,
+            total_bytes,
+        })
     }
 
     /// The number of rows.
@@ -69,7 +78,11 @@ impl<'a> Texts<'a> {
     /// Row `row`, which must be less than [`Texts::len`].
     #[inline]
     pub fn get(&self, row: usize) -> &'a str {
-        let k = if self.chunks.len() == 1 { 0 } else { self.starts.partition_point(|&s| s <= row) - 1 };
+        let k = if self.chunks.len() == 1 {
+            0
+        } else {
+            self.starts.partition_point(|&s| s <= row) - 1
+        };
         let chunk = &self.chunks[k];
         let i = row - self.starts[k];
         let bytes = &chunk.data[chunk.offsets[i] as usize..chunk.offsets[i + 1] as usize];
@@ -89,7 +102,10 @@ fn check_rows(
     for i in range {
         let (start, end) = (offsets[i], offsets[i + 1]);
         if start < 0 || end < start || end as u64 > data.len() as u64 {
-            let message = format!("row {}: Arrow offsets {start}..{end} do not fit the data", first_row + i);
+            let message = format!(
+                "row {}: Arrow offsets {start}..{end} do not fit the data",
+                first_row + i
+            );
             return Err(Error::row("text", first_row + i, message));
         }
         if (end - start) as u64 > max_document_bytes as u64 {
@@ -107,7 +123,10 @@ fn check_rows(
     // One pass over the block is faster than one a row; on failure (or where a boundary cuts a character in
     // two, which a whole-block check does not see) the rows say which.
     let block = &data[offsets[rows.start] as usize..offsets[rows.end] as usize];
-    let boundaries_whole = || rows.clone().all(|i| starts_a_character(data, offsets[i] as usize, offsets[i + 1] as usize));
+    let boundaries_whole = || {
+        rows.clone()
+            .all(|i| starts_a_character(data, offsets[i] as usize, offsets[i + 1] as usize))
+    };
     if simdutf8::basic::from_utf8(block).is_ok() && boundaries_whole() {
         return Ok(());
     }
@@ -130,7 +149,12 @@ mod tests {
     use super::*;
 
     fn texts<'a>(parts: &[(&'a [i64], &'a [u8])]) -> Result<Texts<'a>> {
-        Texts::new(parts.iter().copied(), 100, &Pool::new(Some(2)).unwrap(), &Monitor::new())
+        Texts::new(
+            parts.iter().copied(),
+            100,
+            &Pool::new(Some(2)).unwrap(),
+            &Monitor::new(),
+        )
     }
 
     #[test]
@@ -150,12 +174,24 @@ mod tests {
     fn bad_offsets_and_bytes_name_the_row() {
         for offsets in [[0i64, 5, 4], [0, -1, 2], [0, 1, 9]] {
             let r = texts(&[(&[0, 1], b"a"), (&offsets, b"abcdef")]);
-            assert!(matches!(r, Err(Error::Input { row: Some(1 | 2), .. })), "{offsets:?}");
+            assert!(
+                matches!(r, Err(Error::Input { row: Some(1 | 2), .. })),
+                "{offsets:?}"
+            );
         }
-        assert!(matches!(texts(&[(&[0, 1, 2], b"a\xff")]), Err(Error::Input { row: Some(1), .. })));
+        assert!(matches!(
+            texts(&[(&[0, 1, 2], b"a\xff")]),
+            Err(Error::Input { row: Some(1), .. })
+        ));
         // A boundary inside a character: valid as a whole, not row by row.
-        assert!(matches!(texts(&[(&[0, 1, 2], "é".as_bytes())]), Err(Error::Input { row: Some(0), .. })));
+        assert!(matches!(
+            texts(&[(&[0, 1, 2], "é".as_bytes())]),
+            Err(Error::Input { row: Some(0), .. })
+        ));
         let long = [b'a'; 101];
-        assert!(matches!(texts(&[(&[0, 101], &long)]), Err(Error::Limit { row: Some(0), .. })));
+        assert!(matches!(
+            texts(&[(&[0, 101], &long)]),
+            Err(Error::Limit { row: Some(0), .. })
+        ));
     }
 }
