@@ -9,9 +9,11 @@ from biollm.atomic import make_folder, write_bytes, write_json
 from biollm.demo.corpus import SIZES, sample_is_written, write_sample
 from biollm.demo.score import Score, score
 from biollm.errors import ConfigError, FileError, InputError
+from biollm.manifest import StageTimer
 from biollm.recipe import RunProgress, RunResult
 from biollm.recipe import run as run_recipe
 from biollm.recipe.folder import LOCK_NAME
+from biollm.recipe.run import Status
 from biollm.report import write_report
 
 RECIPE_NAME = "recipe.toml"
@@ -57,8 +59,7 @@ def demo(
     _claim(folder, recipe, overwrite)
     recipe_path, sample = folder / RECIPE_NAME, folder / SAMPLE_NAME
     write_bytes(recipe_path, recipe.encode())
-    if not sample_is_written(sample, size):
-        write_sample(sample, size)
+    _sample(sample, size, progress)
     result = run_recipe(recipe_path, output=folder, progress=progress)
     stages = {stage.name: stage for stage in result.stages}
     threshold = stages["dedup"].manifest.options["threshold"]
@@ -76,6 +77,23 @@ def recipe_text(size: str) -> str:
     if size not in SIZES:
         raise ConfigError(f"size must be one of {', '.join(SIZES)}, not {size!r}", field="size", value=size)
     return (files("biollm.demo") / "recipes" / f"{size}.toml").read_text("utf-8")
+
+
+def _sample(sample: Path, size: str, progress: RunProgress | None) -> None:
+    """Writes the sample unless it lies there already; to `progress` it is one more stage."""
+    if progress:
+        progress.begin("sample", "sample", 0, 1)
+    timer = StageTimer()
+    status: Status = "failed"
+    try:
+        if sample_is_written(sample, size):
+            status = "matched"
+        else:
+            write_sample(sample, size)
+            status = "complete"
+    finally:
+        if progress:
+            progress.end("sample", status, timer.wall_s)
 
 
 def _claim(folder: Path, recipe: str, overwrite: bool) -> None:
