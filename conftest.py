@@ -10,6 +10,8 @@ import pytest
 # No test may ask a hub for anything.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# As the command line does: torch's threads sleep at barriers instead of spinning, for these cores may be shared.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 BENCHES = Path(__file__).parent / "benches"
 

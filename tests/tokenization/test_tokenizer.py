@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import multiprocessing
+import operator
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -141,7 +142,9 @@ def test_pickle_threads_and_spawned_processes(tokenizer: Tokenizer) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(_ids_of, [tokenizer] * 20, [text] * 20)) == [want] * 20
     with multiprocessing.get_context("spawn").Pool(1) as processes:
-        assert processes.apply(_ids_of, (tokenizer, text)) == want
+        # A method by name: the child cannot import this module, and a lost task would wait for ever.
+        decoded = processes.apply_async(operator.methodcaller("decode", want), (tokenizer,)).get(timeout=120)
+        assert decoded == text
 
 
 def test_saving(tokenizer: Tokenizer, tmp_path: Path) -> None:
