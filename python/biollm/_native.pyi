@@ -73,7 +73,7 @@ class DocumentReader:
     def next_batch(
         self, progress: _Progress | None = None
     ) -> tuple[int, _Column, _Column, tuple[Buffer, Buffer, Buffer], _Column, list[tuple[int, str]]] | None:
-        """Rows; the columns id, text, source (offsets, data, validity) and meta; (line, reason) of what was passed over.
+        """Rows; the columns id, text, source (offsets, data, validity) and meta; (line, reason) of what is skipped.
 
         `None` at the end, or where what was pushed does not yet fill a batch.
         """

@@ -141,8 +141,8 @@ class Tokenizer:
             text: any str without lone surrogates.
             add_special: puts the tokens of the file's template around it (Llama 3: `<|begin_of_text|>`); files without
                 one, our own among them, add nothing.
-            allow_special: special tokens that are looked for in the text: "none", "all", or a list of them. Added tokens
-                that a file does not call special are always looked for, as `tokenizers` does.
+            allow_special: special tokens that are looked for in the text: "none", "all", or a list of them. Added
+                tokens that a file does not call special are always looked for, as `tokenizers` does.
 
         Raises:
             InputError: the text has a lone surrogate, or `allow_special` names what is no special token.
