@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "_native",
         "errors",
+        "lazy",
         "atomic",
         "manifest",
         "results",

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from biollm.tokenization import Shards, Tokenizer, tokenize
     from biollm.training import Checkpoint, train
 else:
+    from biollm.lazy import lazy_names
+
     _HOMES = {
         "BiollmError": "errors",
         "Checkpoint": "training",
@@ -49,22 +51,7 @@ else:
         "tokenize": "tokenization",
         "train": "training",
     }
-
-    def __getattr__(name):
-        if name == "__version__":
-            from biollm._native import __version__ as value
-        elif name in _HOMES:
-            from importlib import import_module
-
-            value = getattr(import_module(f"biollm.{_HOMES[name]}"), name)
-        else:
-            raise AttributeError(f"module 'biollm' has no attribute {name!r}")
-        globals()[name] = value
-        return value
-
-    def __dir__():
-        return sorted({*globals(), *__all__, "__version__"})
-
+    __getattr__, __dir__ = lazy_names(__name__, {**_HOMES, "__version__": "_native"})
 
 __version__: str
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
 
-from biollm.atomic import atomic_path, make_folder
+from biollm.atomic import atomic_path, make_folder, write_json
 from biollm.errors import BiollmError, FileError, InputError
 from biollm.manifest import Manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DocumentWriter", "begin_folder", "blocks", "document_writer", "write_parquet"]
+    from biollm.results import Summary
+
+__all__ = ["DocumentWriter", "begin_folder", "blocks", "document_writer", "finish_folder", "write_parquet"]
 
 #: Rows a file.
 ROWS_PER_FILE: Final = 1_000_000
@@ -29,6 +32,25 @@ _MANIFEST: Final = "manifest.json"
 _OURS: Final = re.compile(
     r"(documents/)?\..*\.tmp|documents/part-\d+\.parquet|decisions\.parquet|rejected\.jsonl|summary\.json"
 )
+
+
+class Decisions(Protocol):
+    """A frozen dataclass that keeps or drops each document: `DedupResult`, `Selection`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it was made of, and by what."""
+
+    def decisions(self) -> pa.Table:
+        """One row a document that came in: id, keep, and why."""
+
+    def summary(self) -> Summary:
+        """What it says of itself."""
+
+
+DecisionsT = TypeVar("DecisionsT", bound=Decisions)
 
 
 def begin_folder(
@@ -176,3 +198,25 @@ def _slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     step = max(1, -(-len(batch) // pieces))
     for start in range(0, len(batch), step):
         yield batch.slice(start, step)
+
+
+def finish_folder(result: DecisionsT, folder: Path, documents: Mapping[str, str]) -> DecisionsT:
+    """Writes `decisions.parquet`, `summary.json` and `manifest.json` behind the kept documents.
+
+    Args:
+        result: of the verb.
+        folder: holds the parts of the kept documents.
+        documents: their names in the folder → xxh3-128.
+
+    Returns:
+        The result with the manifest that was written.
+
+    Raises:
+        FileError: the system refused.
+    """
+    outputs = dict(documents)
+    outputs["decisions.parquet"] = write_parquet(folder / "decisions.parquet", result.decisions())
+    outputs["summary.json"] = write_json(folder / "summary.json", result.summary().to_dict())
+    manifest = replace(result.manifest, outputs=outputs)
+    manifest.write(folder)
+    return replace(result, manifest=manifest)

@@ -40,9 +40,14 @@ class StageContext:
     progress: Progress | None
     log: logging.Logger
 
-    def sources(self) -> list[Path | str]:
-        """The inputs' paths, in order."""
-        return [i.path for i in self.inputs]
+    def paths(self) -> list[Path]:
+        """The inputs in order, as `readers.as_documents` takes them (a list of str would be texts)."""
+        return [Path(i.path) for i in self.inputs]
+
+    def records(self) -> list[InputRecord] | None:
+        """What the manifest says of the inputs; `None` where a reader must record files itself."""
+        records = [i.record for i in self.inputs if i.record is not None]
+        return records if len(records) == len(self.inputs) else None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from biollm.deduplication.options import DedupOptions
     from biollm.deduplication.result import Decision, DedupResult, Link
 else:
+    from biollm.lazy import lazy_names
+
     _HOMES = {
         "Decision": "result",
         "DedupOptions": "options",
@@ -17,18 +19,7 @@ else:
         "Link": "result",
         "dedup": "deduplicating",
     }
-
-    def __getattr__(name):
-        from importlib import import_module
-
-        if name not in _HOMES:
-            raise AttributeError(f"module 'biollm.deduplication' has no attribute {name!r}")
-        value = getattr(import_module(f"biollm.deduplication.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-
-    def __dir__():
-        return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
 
 __all__ = ["Decision", "DedupOptions", "DedupResult", "Link", "dedup"]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from biollm import _native
 from biollm.columns import text_chunks, values
-from biollm.deduplication.folder import finish_folder, write_documents
+from biollm.deduplication.folder import write_documents
 from biollm.deduplication.options import ALGORITHM_VERSION, DedupOptions, Keep
 from biollm.deduplication.result import DedupResult
 from biollm.deduplication.summary import show_removed
-from biollm.document_files import begin_folder, blocks
+from biollm.document_files import begin_folder, blocks, finish_folder
 from biollm.manifest import InputRecord, Manifest, StageTimer
 
 if TYPE_CHECKING:

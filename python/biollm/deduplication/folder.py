@@ -1,14 +1,12 @@
-"""The folder of a deduplication: kept documents with their clusters, decisions, summary, the manifest as commit."""
+"""The kept documents of a deduplication, with their clusters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biollm.atomic import write_json
-from biollm.document_files import document_writer, write_parquet
+from biollm.document_files import document_writer
 from biollm.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
 
     from biollm.deduplication.result import DedupResult
 
-__all__ = ["finish_folder", "write_documents"]
+__all__ = ["write_documents"]
 
 
 def write_documents(result: DedupResult, folder: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> dict[str, str]:
@@ -54,25 +52,3 @@ def write_documents(result: DedupResult, folder: Path, schema: pa.Schema, tables
             message = f"the source has not the {len(result):,} rows the result was made of: pass the same source"
             raise InputError(message, field="source", value=end)
     return writer.outputs
-
-
-def finish_folder(result: DedupResult, folder: Path, documents: Mapping[str, str]) -> DedupResult:
-    """Writes `decisions.parquet`, `summary.json` and `manifest.json` behind the kept documents.
-
-    Args:
-        result: of the deduplication.
-        folder: holds the parts of the kept documents.
-        documents: their names in the folder → xxh3-128.
-
-    Returns:
-        The result with the manifest that was written.
-
-    Raises:
-        FileError: the system refused.
-    """
-    outputs = dict(documents)
-    outputs["decisions.parquet"] = write_parquet(folder / "decisions.parquet", result.decisions())
-    outputs["summary.json"] = write_json(folder / "summary.json", result.summary().to_dict())
-    manifest = replace(result.manifest, outputs=outputs)
-    manifest.write(folder)
-    return replace(result, manifest=manifest)

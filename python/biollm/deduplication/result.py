@@ -191,8 +191,8 @@ class DedupResult:
         Raises:
             InputError: as `filter`, or the folder holds other files. FileError: the system refused.
         """
-        from biollm.deduplication.folder import finish_folder, write_documents
-        from biollm.document_files import begin_folder, blocks
+        from biollm.deduplication.folder import write_documents
+        from biollm.document_files import begin_folder, blocks, finish_folder
 
         documents = self._documents(self._source_again(source))
         folder = begin_folder(path, self._source, verb="dedup")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biollm.deduplication.options import ALGORITHM_VERSION, UNMATCHED_OPTIONS, DedupOptions
@@ -19,16 +18,14 @@ def run(context: StageContext, options: DedupOptions) -> DedupResult:
     from biollm.deduplication.deduplicating import dedup_documents
     from biollm.readers import as_documents
 
-    sources = context.sources()
-    source = sources[0] if len(sources) == 1 else [Path(path) for path in sources]
+    source = context.paths()
     documents = as_documents(source, text=options.text, id=options.id)
-    records = [item.record for item in context.inputs]
     return dedup_documents(
         source,
         documents,
         options,
         output=context.folder,
-        inputs=[record for record in records if record is not None] if all(records) else None,
+        inputs=context.records(),
         progress=context.progress,
     )
 

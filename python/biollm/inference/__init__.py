@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from biollm.inference.llm import LLM
     from biollm.inference.sampling import SamplingOptions
 else:
+    from biollm.lazy import lazy_names
+
     _HOMES = {
         "Completion": "completion",
         "Completions": "completions",
@@ -22,16 +24,7 @@ else:
         "TokenLogprob": "completion",
         "generate": "completions",
     }
-
-    def __getattr__(name):
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
-
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-    def __dir__():
-        return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES, torch={"llm"})
 
 
 __all__ = ["Completion", "Completions", "GenerateOptions", "LLM", "SamplingOptions", "TokenLogprob", "generate"]

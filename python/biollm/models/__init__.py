@@ -14,21 +14,14 @@ if TYPE_CHECKING:
     from biollm.models.checkpoints import load_checkpoint, save_checkpoint
     from biollm.models.llama import Llama
 else:
+    from biollm.lazy import lazy_names
+
     _HOMES = {
-        "Llama": "biollm.models.llama",
-        "load_checkpoint": "biollm.models.checkpoints",
-        "save_checkpoint": "biollm.models.checkpoints",
+        "Llama": "llama",
+        "load_checkpoint": "checkpoints",
+        "save_checkpoint": "checkpoints",
     }
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
-
-        from biollm.errors import require
-
-        require("torch", extra="train")
-        return getattr(import_module(_HOMES[name]), name)
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES, torch={"checkpoints", "llama"})
 
 
 __all__ = ["SIZES", "Llama", "ModelConfig", "RopeScaling", "load_checkpoint", "model_config", "save_checkpoint"]

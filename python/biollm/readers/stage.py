@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from biollm.readers.options import ALGORITHM_VERSION, UNMATCHED_OPTIONS, ReadOptions
 from biollm.readers.reading import ReadResult, read_source
 from biollm.stages import Stage, StageContext
@@ -13,9 +11,7 @@ __all__ = ["STAGE"]
 
 def run(context: StageContext, options: ReadOptions) -> ReadResult:
     """Reads all files that come in, in order, into one folder of documents."""
-    # A list of str would be texts: a URL is handed over as a path, which is known for what it is.
-    paths = [Path(source) for source in context.sources()]
-    return read_source(paths, options, output=context.folder, progress=context.progress)
+    return read_source(context.paths(), options, output=context.folder, progress=context.progress)
 
 
 STAGE = Stage(

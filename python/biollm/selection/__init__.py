@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from biollm.selection.selecting import select
     from biollm.selection.statistics import STATISTICS, Statistic
 else:
+    from biollm.lazy import lazy_names
+
     _HOMES = {
         "Decision": "result",
         "Failure": "result",
@@ -23,18 +25,7 @@ else:
         "Statistic": "statistics",
         "select": "selecting",
     }
-
-    def __getattr__(name):
-        from importlib import import_module
-
-        if name not in _HOMES:
-            raise AttributeError(f"module 'biollm.selection' has no attribute {name!r}")
-        value = getattr(import_module(f"biollm.selection.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-
-    def __dir__():
-        return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
 
 __all__ = [

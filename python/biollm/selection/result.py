@@ -191,8 +191,7 @@ class Selection:
         Raises:
             InputError: as `filter`, or the folder holds other files. FileError: the system refused.
         """
-        from biollm.document_files import begin_folder, blocks, document_writer
-        from biollm.selection.folder import finish_folder
+        from biollm.document_files import begin_folder, blocks, document_writer, finish_folder
 
         if source is None and (self._source is None or yields_once(self._source)):
             raise InputError(

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from biollm import _native
 from biollm.columns import text_chunks, values
-from biollm.document_files import begin_folder, blocks, document_writer
+from biollm.document_files import begin_folder, blocks, document_writer, finish_folder
 from biollm.errors import BiollmError
 from biollm.manifest import InputRecord, Manifest, StageTimer
-from biollm.selection.folder import finish_folder
 from biollm.selection.options import ALGORITHM_VERSION, DEFAULT_RULES, SelectOptions
 from biollm.selection.result import DroppedText, Selection
 from biollm.selection.rules import Rule, Threshold, failed_rules, resolve

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biollm.selection.options import ALGORITHM_VERSION, UNMATCHED_OPTIONS, SelectOptions
@@ -19,16 +18,14 @@ def run(context: StageContext, options: SelectOptions) -> Selection:
     from biollm.readers import as_documents
     from biollm.selection.selecting import select_documents
 
-    sources = context.sources()
-    source = sources[0] if len(sources) == 1 else [Path(path) for path in sources]
+    source = context.paths()
     documents = as_documents(source, text=options.text, id=options.id)
-    records = [item.record for item in context.inputs]
     return select_documents(
         source,
         documents,
         options,
         output=context.folder,
-        inputs=[record for record in records if record is not None] if all(records) else None,
+        inputs=context.records(),
         progress=context.progress,
     )
 

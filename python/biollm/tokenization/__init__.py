@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from biollm.tokenization.tokenizer import Tokenizer
     from biollm.tokenization.vocabulary import train
 else:
+    from biollm.lazy import lazy_names
+
     _HOMES = {
         "BatchEncoding": "encoding",
         "Encoding": "encoding",
@@ -23,18 +25,7 @@ else:
         "tokenize": "sharding",
         "train": "vocabulary",
     }
-
-    def __getattr__(name):
-        from importlib import import_module
-
-        if name not in _HOMES:
-            raise AttributeError(f"module 'biollm.tokenization' has no attribute {name!r}")
-        value = getattr(import_module(f"biollm.tokenization.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-
-    def __dir__():
-        return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
 
 __all__ = ["BatchEncoding", "Encoding", "Shard", "ShardWriter", "Shards", "Tokenizer", "tokenize", "train"]

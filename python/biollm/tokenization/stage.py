@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biollm.stages import Stage, StageContext
@@ -19,15 +18,13 @@ def run(context: StageContext, options: TokenizeOptions) -> Shards:
     from biollm.readers import as_documents
     from biollm.tokenization.sharding import tokenize_documents
 
-    sources = context.sources()
-    source = sources[0] if len(sources) == 1 else [Path(path) for path in sources]
+    source = context.paths()
     documents = as_documents(source, text=options.text, id=options.id)
-    records = [item.record for item in context.inputs]
     return tokenize_documents(
         documents,
         options,
         output=context.folder,
-        inputs=[record for record in records if record is not None] if all(records) else None,
+        inputs=context.records(),
         progress=context.progress,
     )
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from biollm.training.options import TrainOptions
     from biollm.training.pretraining import train
 else:
+    from biollm.lazy import lazy_names
+
     _HOMES = {
         "Checkpoint": "checkpoint",
         "TrainOptions": "options",
@@ -20,19 +22,7 @@ else:
         "load_state": "checkpoint",
         "train": "pretraining",
     }
-
-    def __getattr__(name):
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
-
-        from biollm.errors import require
-
-        if _HOMES[name] == "pretraining":
-            require("torch", extra="train")
-        value = getattr(import_module(f"biollm.training.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES, torch={"pretraining"})
 
 
 __all__ = ["Checkpoint", "TrainOptions", "TrainingState", "load_state", "train"]
