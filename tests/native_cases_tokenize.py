@@ -272,7 +272,7 @@ def _malformed_train(rng: random.Random) -> Iterator[Call]:
 
 
 def _prepare_hash(size: int) -> Call:
-    chunk = _chunk(*[b"PMID %d" % i for i in range(1024)])
+    chunk = _chunk(*[b"PMID %d" % i for i in range(1 << 16)])
     return lambda: bytes(_native.hash_texts([chunk] * (4 * size), seed=1, threads=1))
 
 

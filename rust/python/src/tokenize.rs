@@ -178,10 +178,11 @@ impl Tokenizer {
         ids: &Bound<'py, PyAny>,
         skip_special: bool,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let ids: Vec<u32> = numbers(ids, "ids must be a contiguous buffer of uint32")?;
+        let ids = Ids::of(ids)?;
+        let ids = ids.as_slice();
         let work = |monitor: &Monitor| {
             let mut bytes = Vec::new();
-            self.inner.decode_into(&ids, skip_special, &mut bytes, monitor)?;
+            self.inner.decode_into(ids, skip_special, &mut bytes, monitor)?;
             Ok(bytes)
         };
         let bytes = if ids.len() <= INLINE_BYTES {
@@ -204,12 +205,13 @@ impl Tokenizer {
         threads: Option<Count>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<(Buffer, Buffer)> {
-        let ids: Vec<u32> = numbers(ids, "ids must be a contiguous buffer of uint32")?;
+        let ids = Ids::of(ids)?;
+        let ids = ids.as_slice();
         let offsets: Vec<u64> = numbers(offsets, "offsets must be a contiguous buffer of uint64")?;
         let (bytes, ends) = border::run(py, progress, |monitor| {
             let pool = Pool::new(threads.map(Count::size))?;
             self.inner
-                .decode_batch(&ids, &offsets, skip_special, &pool, monitor)
+                .decode_batch(ids, &offsets, skip_special, &pool, monitor)
         })?;
         Ok((bytes.into(), ends.into()))
     }
@@ -306,6 +308,31 @@ fn document_limit(asked: Option<Count>) -> Result<usize> {
         ));
     }
     Ok(limit as usize)
+}
+
+/// A buffer of uint32 ids, held for the length of a call and not copied: a copy of many would neither heed a signal
+/// nor be freed in a moment.
+struct Ids(PyBuffer<u32>);
+
+impl Ids {
+    fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let wrong = || PyTypeError::new_err("ids must be a contiguous buffer of uint32");
+        let buffer = PyBuffer::<u32>::get(object).map_err(|_| wrong())?;
+        if buffer.is_c_contiguous() {
+            Ok(Self(buffer))
+        } else {
+            Err(wrong())
+        }
+    }
+
+    fn as_slice(&self) -> &[u32] {
+        if self.0.item_count() == 0 {
+            return &[];
+        }
+        // SAFETY: contiguous and aligned (`PyBuffer::get` refuses others), and exported for as long as it is held.
+        // Each id is read once and then checked, so an array that is written to meanwhile gives other text, no fault.
+        unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast::<u32>(), self.0.item_count()) }
+    }
 }
 
 /// The numbers of a buffer, copied: numpy's arrays may change while no one holds the GIL.

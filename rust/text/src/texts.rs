@@ -2,8 +2,9 @@
 
 use biollm_core::{Error, Pool, Result, limits, monitor::Monitor};
 
-/// Bytes validated by one task.
+/// Rows and (about) bytes validated by one task, between two looks at the stop token.
 const VALIDATION_GRAIN_ROWS: usize = 4096;
+const VALIDATION_GRAIN_BYTES: usize = 8 << 20;
 
 /// One chunk of a column: row `i` is `data[offsets[i]..offsets[i + 1]]`.
 #[derive(Clone, Copy)]
@@ -34,7 +35,9 @@ impl<'a> Texts<'a> {
         let (mut rows, mut total_bytes) = (0usize, 0u64);
         for (offsets, data) in parts {
             let n = offsets.len().saturating_sub(1);
-            pool.map_chunks(n, VALIDATION_GRAIN_ROWS, monitor, |range| {
+            let row_bytes = (data.len() / n.max(1)).max(1);
+            let grain = (VALIDATION_GRAIN_BYTES / row_bytes).clamp(1, VALIDATION_GRAIN_ROWS);
+            pool.map_chunks(n, grain, monitor, |range| {
                 check_rows(offsets, data, range, rows, max_document_bytes)
             })?;
             if n > 0 {

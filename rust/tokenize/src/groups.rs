@@ -13,7 +13,7 @@ pub fn hash_texts(texts: &Texts<'_>, seed: u64, pool: &Pool, monitor: &Monitor) 
     let chunks = pool.map_chunks(texts.len(), GRAIN_ROWS, monitor, |rows| {
         let mut hashes = biollm_core::limits::with_capacity(rows.len(), "hashes of texts")?;
         for row in rows {
-            if row.is_multiple_of(1 << 8) {
+            if row.is_multiple_of(1 << 6) {
                 monitor.check()?;
             }
             hashes.push(xxh3_64_with_seed(texts.get(row).as_bytes(), seed));

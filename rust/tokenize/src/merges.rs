@@ -17,6 +17,9 @@ const SCANNED_BYTES: usize = 48;
 /// Loop turns between two looks at the stop token.
 const CHECK_TURNS: u32 = 1 << 16;
 
+/// Merges are sorted in runs of priorities that agree above so many bits: the stop token is heeded between runs.
+const SORTED_TOGETHER_BITS: u32 = 14;
+
 /// Pair of ids → priority and id of the merged token. Flat, open addressing, at most half full.
 #[derive(Clone, Default)]
 pub struct Merges {
@@ -73,16 +76,23 @@ impl Merges {
         }
     }
 
-    /// All merges as (priority, left, right), in that order.
-    pub fn sorted(&self) -> Vec<(u32, u32, u32)> {
-        let mut merges: Vec<_> = self
-            .places
-            .iter()
-            .filter(|place| place.0 != EMPTY)
-            .map(|place| (place.1, (place.0 >> 32) as u32, place.0 as u32))
-            .collect();
-        merges.sort_unstable();
-        merges
+    /// All merges as (priority, left, right), in that order, in runs that are sorted one by one.
+    pub fn sorted(&self, monitor: &Monitor) -> Result<Vec<Vec<(u32, u32, u32)>>> {
+        let rank_of = |place: &(u64, u32, u32)| (place.1 >> SORTED_TOGETHER_BITS) as usize;
+        let taken = || self.places.iter().filter(|place| place.0 != EMPTY);
+        let runs = taken().map(rank_of).max().map_or(0, |last| last + 1);
+        let mut merges: Vec<Vec<_>> = vec![Vec::new(); runs];
+        for (i, place) in taken().enumerate() {
+            if i.is_multiple_of(1 << 16) {
+                monitor.check()?;
+            }
+            merges[rank_of(place)].push((place.1, (place.0 >> 32) as u32, place.0 as u32));
+        }
+        for run in &mut merges {
+            monitor.check()?;
+            run.sort_unstable();
+        }
+        Ok(merges)
     }
 
     /// Appends the ids of one piece to `ids`. `bytes_to_ids`: id of each single byte.

@@ -50,27 +50,30 @@ pub fn write(tokenizer: &Tokenizer, monitor: &Monitor) -> Result<String> {
         "    \"ignore_merges\": {},\n    \"vocab\": {{",
         tokenizer.whole_pieces
     );
-    let special = tokenizer
-        .added
-        .iter()
-        .map(|token| (token.id, token.content.clone()));
-    let mut vocab: Vec<(u32, String)> = special.collect();
+    // The strings are made one at a time: a million of them would take long to make, to sort and to free.
+    let mut vocab: Vec<(u32, Option<usize>)> = Vec::new();
     vocab.extend(
         tokenizer
-            .tokens
+            .added
             .iter()
-            .map(|(id, bytes)| (id, byte_level::encode(bytes))),
+            .enumerate()
+            .map(|(i, token)| (token.id, Some(i))),
     );
+    vocab.extend(tokenizer.tokens.iter().map(|(id, _)| (id, None)));
     vocab.sort_unstable();
-    for (i, (id, token)) in vocab.iter().enumerate() {
+    for (i, &(id, added)) in vocab.iter().enumerate() {
         if i.is_multiple_of(CHECK_ITEMS) {
             monitor.check()?;
         }
+        let token = match added.and_then(|k| tokenizer.added.get(k)) {
+            Some(token) => quoted(&token.content),
+            None => quoted(&byte_level::encode(tokenizer.tokens.get(id).unwrap_or_default())),
+        };
         out += if i == 0 { "\n" } else { ",\n" };
-        out += &format!("      {}: {id}", quoted(token));
+        out += &format!("      {token}: {id}");
     }
     out += "\n    },\n    \"merges\": [";
-    for (i, (_, left, right)) in tokenizer.merges.sorted().into_iter().enumerate() {
+    for (i, &(_, left, right)) in tokenizer.merges.sorted(monitor)?.iter().flatten().enumerate() {
         if i.is_multiple_of(CHECK_ITEMS) {
             monitor.check()?;
         }
