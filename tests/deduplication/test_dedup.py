@@ -361,3 +361,9 @@ def test_the_same_input_gives_the_same_files(tmp_path: Path) -> None:
         biollm.dedup(TEXTS, output=tmp_path / name, threads=threads)
     first, second = Manifest.read(tmp_path / "a"), Manifest.read(tmp_path / "b")
     assert (first.outputs, first.match_key) == (second.outputs, second.match_key)
+
+
+@pytest.mark.parametrize("name", ["threshold", "num_perm", "bands", "seed", "threads", "max_document_bytes"])
+def test_a_number_of_the_wrong_type_is_named(name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} is str, not a number"):
+        biollm.dedup(["a b c d e"], **{name: "x"})

@@ -289,3 +289,8 @@ def test_a_tokenizer_we_cannot_honour_leaves_token_prompts(folder: Path, tmp_pat
     with pytest.raises(InputError, match="tokenizer") as caught:
         model.generate("text")
     assert isinstance(caught.value.__cause__, FormatError | BiollmError)
+
+
+def test_what_is_no_checkpoint_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="int is no checkpoint"):
+        LLM(5)  # type: ignore[arg-type]

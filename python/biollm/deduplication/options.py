@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Final, Literal
 
 from biollm.errors import ConfigError, LimitError
@@ -50,6 +51,10 @@ class DedupOptions:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("threshold", "num_perm", "bands", "seed", "threads", "max_document_bytes"):
+            value = getattr(self, name)
+            if not isinstance(value, Real) and not (value is None and name in ("threads", "max_document_bytes")):
+                raise TypeError(f"{name} is {type(value).__name__}, not a number")
         if not 0 < self.threshold <= 1:  # also refuses NaN
             raise ConfigError(
                 f"threshold is {self.threshold}: give more than 0 and at most 1",

@@ -299,7 +299,10 @@ def folder_of(checkpoint: str | os.PathLike[str] | OnDisk) -> Path:
     """The folder of a checkpoint, given as a path or as what `train` returned."""
     if isinstance(checkpoint, str | os.PathLike):
         return Path(checkpoint)
-    return Path(checkpoint.path)
+    path = getattr(checkpoint, "path", None)
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{type(checkpoint).__name__} is no checkpoint: pass its folder, or what train returned")
+    return Path(path)
 
 
 def _place(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
