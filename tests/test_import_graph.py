@@ -22,6 +22,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "atomic",
         "manifest",
         "results",
+        "telemetry",
+        "partial",
         "columns",
         "documents",
         "document_files",

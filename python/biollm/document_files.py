@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
 from biollm.atomic import atomic_path, make_folder, write_json
 from biollm.errors import BiollmError, FileError, InputError
 from biollm.manifest import Manifest
+from biollm.partial import is_partial
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,6 +63,8 @@ def begin_folder(
 ) -> Path:
     """Makes a folder ready for a verb's output: there, and without what an earlier run left (its manifest goes first).
 
+    Work in progress (`biollm.partial`) stays: whether it is of use is found out by its key.
+
     Args:
         path: the folder.
         sources: what the verb reads; a path or a list of paths is held against the folder.
@@ -78,7 +81,8 @@ def begin_folder(
         if whole in (source.resolve(), *source.resolve().parents):
             raise InputError("the output folder holds the source: choose another folder", path=folder, field="output")
     try:
-        found = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
+        names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
+        found = [name for name in names if not is_partial(name)]
         manifest = Manifest.read(folder) if _MANIFEST in found else None
         if manifest is not None and verb is not None and manifest.verb != verb:
             message = f"the output folder was written by {manifest.verb}: choose another for {verb}, or remove it"

@@ -20,7 +20,7 @@ from biollm import _native
 from biollm.atomic import write_json
 from biollm.errors import FileError, FormatError
 
-__all__ = ["FORMAT_VERSION", "InputRecord", "Manifest", "StageTimer", "match_key", "package_versions"]
+__all__ = ["FORMAT_VERSION", "InputRecord", "Manifest", "Resumption", "StageTimer", "match_key", "package_versions"]
 
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
@@ -106,6 +106,26 @@ def package_versions() -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class Resumption:
+    """How a run went on from one that was cut off.
+
+    Attributes:
+        unit: what is counted ("steps", "documents").
+        kept: units that the run before had done and kept.
+        done: units that it had done; those above `kept` were done again.
+    """
+
+    unit: str
+    kept: int
+    done: int
+
+    @property
+    def repeated(self) -> int:
+        """Units done twice."""
+        return self.done - self.kept
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The record of one run of one verb.
 
@@ -114,7 +134,9 @@ class Manifest:
         algorithm_version: raised when the same options give another output.
         options: those that change output. inputs: in order.
         counts: what came in and went out. outputs: file name in the folder → xxh3-128.
-        wall_s, cpu_s: seconds of the run (cpu: user + system, all threads).
+        wall_s, cpu_s: seconds of the run (cpu: user + system, all threads); of one that was cut off and gone on with,
+            those of its last part.
+        resumptions: how the run went on after each cut; empty for one that was never cut off.
     """
 
     verb: str
@@ -127,6 +149,7 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=package_versions)
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    resumptions: tuple[Resumption, ...] = ()
 
     @property
     def match_key(self) -> str:
@@ -168,8 +191,10 @@ class Manifest:
             message = f"manifest version {data.get('version')!r}, this library reads {FORMAT_VERSION}"
             raise FormatError(message, path=path, field="version")
         try:
+            data.setdefault("resumptions", [])  # the first manifests had none
             fields = {name: data[name] for name in cls.__dataclass_fields__}
             fields["inputs"] = tuple(InputRecord(**record) for record in data["inputs"])
+            fields["resumptions"] = tuple(Resumption(**record) for record in data["resumptions"])
             return cls(**fields)
         except (KeyError, TypeError) as error:
             raise FormatError(f"the manifest lacks or misnames {error}", path=path) from error

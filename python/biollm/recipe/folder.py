@@ -14,6 +14,7 @@ from typing import Final
 from biollm.atomic import make_folder
 from biollm.errors import FileError, FormatError, InputError
 from biollm.manifest import Manifest
+from biollm.partial import FOLDER_NAME, is_partial
 
 LOCK_NAME: Final = ".lock"
 _OUR_SUFFIXES: Final = frozenset(
@@ -100,6 +101,8 @@ def refuse_foreign(folder: Path, *, ours: bool = False) -> None:
 def clear(folder: Path) -> None:
     """Empties a folder, making it where it is missing; the manifest goes first, so that it counts as unfinished.
 
+    Work in progress (`biollm.partial`) stays: the verb finds out whether it can go on from it.
+
     Raises:
         FileError: the system refused.
     """
@@ -107,9 +110,11 @@ def clear(folder: Path) -> None:
     files, folders = _walk(folder)
     try:
         for name in sorted(files, key=lambda name: name != "manifest.json"):
-            (folder / name).unlink(missing_ok=True)
+            if not is_partial(name):
+                (folder / name).unlink(missing_ok=True)
         for name in reversed(folders):
-            (folder / name).rmdir()
+            if name != FOLDER_NAME and not is_partial(name):
+                (folder / name).rmdir()
     except OSError as error:
         raise FileError.from_os_error(error, folder) from error
 
@@ -141,7 +146,7 @@ def _listed(folder: Path) -> frozenset[str]:
 
 def _is_ours(name: str, listed: frozenset[str], ours: bool) -> bool:
     base = name.rpartition("/")[2]
-    if name in listed or _TEMPORARY.match(base):
+    if name in listed or is_partial(name) or _TEMPORARY.match(base):
         return True
     if (listed or ours) and name in _ALWAYS_OURS:
         return True
