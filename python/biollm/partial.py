@@ -1,4 +1,4 @@
-"""Work that survives a kill: what a verb has finished so far, beside its output, so that the next run goes on from there.
+"""Work that survives a kill: what a verb has finished so far, beside its output, for the next run to go on from.
 
 `OUT/.partial/` holds `key.json`, which says what the work was made from, and whatever files the verb puts there, each
 whole or absent. It is of use only to a run of the same key; it goes when the manifest is written.
@@ -41,7 +41,9 @@ def work_key(
     """The key of a piece of work: the same only where going on from what it left gives what a whole run would.
 
     Args:
-        verb: that works. algorithm_version: its own. options: those that change the output, as plain JSON values.
+        verb: that works.
+        algorithm_version: the verb's own.
+        options: those that change the output, as plain JSON values.
         identities: of the inputs in order, each by what is known before it is read: a stage's manifest hash, a file's
             path, size, times and inode. `None` where an input cannot be known again (data in memory).
 
