@@ -8,6 +8,7 @@ __all__ = [
     "Buffer",
     "DocumentReader",
     "Tokenizer",
+    "XmlReader",
     "__version__",
     "available_threads",
     "count_words",
@@ -17,6 +18,7 @@ __all__ = [
     "hash_file",
     "hash_texts",
     "publish",
+    "scan_pubmed",
     "train_tokenizer",
 ]
 
@@ -91,6 +93,66 @@ class DocumentReader:
     @property
     def xxh3_128(self) -> str | None: ...
     def __reduce__(self) -> Never: ...
+
+# --- read: PubMed and JATS ------------------------------------------------------------------------------------------
+
+@final
+class XmlReader:
+    """Reads the records of one PubMed or JATS file, or of a tar of such files. Not for two threads at once, nor for a
+    forked child; does not pickle.
+    """
+
+    def __new__(
+        cls,
+        path: str | PathLike[str],
+        *,
+        name: str | PathLike[str] | None = None,
+        compression: str = "none",
+        tar: bool = False,
+        text: list[str],
+        id: str | None = None,
+        source: str | None = None,
+        id_prefix: str = "",
+        max_document_bytes: int | None = None,
+        skip: bool = False,
+        left_out: Buffer | bytes | None = None,
+    ) -> XmlReader: ...
+    def next_batch(
+        self, progress: _Progress | None = None
+    ) -> tuple[int, list[tuple[str, str, tuple[Buffer, ...]]], list[tuple[int, str]]] | None:
+        """Rows; (name, kind, buffers) of each column; (line, reason) of what is skipped. `None` at the end.
+
+        Buffers by kind, as Arrow lays them out: "text" (int64 offsets, UTF-8); "optional_text" (the same, validity
+        bits); "int32" (values, validity bits); "list_text" (int32 list offsets, int64 offsets, UTF-8); "sections"
+        (int32 list offsets, int64 offsets and UTF-8 of the titles, int64 first bytes, int64 ends).
+        """
+
+    @property
+    def kind(self) -> str | None:
+        """ "pubmed" or "jats", once the first root element has been read."""
+
+    @property
+    def ended(self) -> bool: ...
+    @property
+    def bytes_read(self) -> int: ...
+    @property
+    def xxh3_128(self) -> str | None: ...
+    def __reduce__(self) -> Never: ...
+
+def scan_pubmed(
+    files: list[tuple[str | PathLike[str], str, bool, str | None]],
+    *,
+    max_document_bytes: int | None = None,
+    skip: bool = False,
+    threads: int | None = None,
+    progress: _Progress | None = None,
+) -> list[tuple[int, Buffer, int, int]]:
+    """Which records of PubMed files a later one with the same PMID, or a later DeleteCitation, puts out of force.
+
+    `files`: (path, compression, whether it is a tar, the name that stands for it in messages and in the order of
+    files). For each, in the order given: records; a bit a record, least significant first, set where it is left out;
+    how many were replaced; how many deleted. A JATS file has 0 records here.
+    """
 
 # --- dedup ----------------------------------------------------------------------------------------------------------
 
