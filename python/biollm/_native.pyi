@@ -129,7 +129,7 @@ class XmlReader:
 
     @property
     def kind(self) -> str | None:
-        """ "pubmed" or "jats", once the first root element has been read."""
+        """Either "pubmed" or "jats", once the first root element has been read."""
 
     @property
     def ended(self) -> bool: ...
