@@ -16,7 +16,10 @@ __all__ = ["PublishedFile", "atomic_path", "make_folder", "write_bytes", "write_
 
 
 class PublishedFile:
-    """Where `atomic_path` lets one write; `xxh3_128` (32 hexadecimal digits) is known once it is published."""
+    """Where `atomic_path` lets one write: `path` now, `target` once it is published.
+
+    `xxh3_128` (32 hexadecimal digits) is known from then on, and `None` before.
+    """
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -49,7 +52,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[PublishedFile]:
 
 
 def write_bytes(target: str | os.PathLike[str], data: bytes) -> str:
-    """Writes a whole file atomically; gives its xxh3-128.
+    """Writes `data` as the whole file `target`, atomically; gives its xxh3-128.
 
     Raises:
         FileError: as `atomic_path`.
@@ -61,13 +64,13 @@ def write_bytes(target: str | os.PathLike[str], data: bytes) -> str:
 
 
 def write_json(target: str | os.PathLike[str], value: Any) -> str:
-    """Writes JSON atomically (UTF-8, two blanks of indent, NaN refused); gives its xxh3-128."""
+    """Writes `value` as JSON to `target`, atomically (UTF-8, two blanks of indent, NaN refused); gives its xxh3-128."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     return write_bytes(target, f"{text}\n".encode())
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """Makes a folder and its parents where they are missing.
+    """Makes the folder `path` and its parents where they are missing; gives it.
 
     Raises:
         FileError: the system refused.

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["TextChunk", "large_string", "string_array", "text_array", "text_chunks", "values"]
 
-#: (int64 offsets, UTF-8 bytes, rows): how a text column crosses the border.
 TextChunk = tuple[Any, Any, int]
+"""(int64 offsets, UTF-8 bytes, rows): how a text column crosses the border."""
 
 
 def text_array(texts: list[str], *, field: str = "text") -> pa.LargeStringArray:
-    """A list of str as an Arrow large_string array.
+    """A list of str (`texts`) as an Arrow large_string array; `field` is what messages call it.
 
     Raises:
         TypeError: an item is not a str; the message names its row.
@@ -44,7 +44,9 @@ def text_array(texts: list[str], *, field: str = "text") -> pa.LargeStringArray:
 
 
 def large_string(column: pa.ChunkedArray | pa.Array, *, field: str = "text") -> pa.ChunkedArray:
-    """Any Arrow text column (string, large_string, string_view, dictionary of these) as chunked large_string.
+    """Any Arrow text `column` (string, large_string, string_view, dictionary of these) as chunked large_string.
+
+    `field` is what messages call it.
 
     Raises:
         InputError: the column is not of text, or holds a null (`row` names the first).
@@ -70,7 +72,9 @@ def large_string(column: pa.ChunkedArray | pa.Array, *, field: str = "text") -> 
 
 
 def text_chunks(column: pa.ChunkedArray | pa.Array, *, field: str = "text") -> list[TextChunk]:
-    """The chunks of a text column as the native functions take them; shares the column's memory.
+    """The chunks of a text `column` as the native functions take them; shares the column's memory.
+
+    `field` is what messages call it.
 
     Raises:
         InputError: as `large_string`.
@@ -86,7 +90,7 @@ def text_chunks(column: pa.ChunkedArray | pa.Array, *, field: str = "text") -> l
 
 
 def string_array(offsets: Buffer, data: Buffer) -> pa.LargeStringArray:
-    """A large_string array over native buffers: int64 offsets (rows + 1) and UTF-8 bytes."""
+    """A large_string array over native buffers: int64 `offsets` (rows + 1) and `data`, UTF-8 bytes."""
     import pyarrow as pa
 
     rows = len(offsets) // 8 - 1
@@ -95,7 +99,7 @@ def string_array(offsets: Buffer, data: Buffer) -> pa.LargeStringArray:
 
 
 def values(buffer: Buffer, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """A native buffer as a read-only numpy array of `dtype`, shape (bytes // itemsize,)."""
+    """A native `buffer` as a read-only numpy array of `dtype`, shape (bytes // itemsize,)."""
     import numpy as np
 
     array: np.ndarray[Any, Any] = np.frombuffer(memoryview(buffer), dtype=dtype)

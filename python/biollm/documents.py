@@ -51,7 +51,7 @@ class Documents:
     def from_table(
         cls, table: pa.Table, *, inputs: tuple[InputRecord, ...] = (), description: str = "documents"
     ) -> Documents:
-        """Documents over a table in memory."""
+        """Documents over a `table` in memory; `inputs` and `description` as in `Documents`."""
         return cls(table.to_reader, table.schema, inputs=inputs, description=description)
 
     @property

@@ -27,9 +27,10 @@ __all__ = [
 
 
 class BiollmError(Exception):
-    """Base of all errors of this library.
+    """Base of all errors of this library. All but the message are keyword-only, and `None` where they do not apply.
 
-    Attributes (keyword-only, `None` where they do not apply):
+    Attributes:
+        message: what is wrong, without the place; `str(error)` puts `path` and `line` before it.
         path: the file or folder concerned.
         line: line of the file, counted from 1.
         row: row of the input, counted from 0.
@@ -80,7 +81,10 @@ class InputError(BiollmError, ValueError):
 
 
 class FileError(BiollmError, OSError):
-    """A file is missing, may not be read or written, or the disk is full. `errno`, `filename` as in `OSError`."""
+    """A file is missing, may not be read or written, or the disk is full.
+
+    `errno`, `strerror` and `filename` are as in `OSError`; `message` and the other `attributes` as in `BiollmError`.
+    """
 
     def __init__(self, message: str, *, errno: int | None = None, **attributes: Any) -> None:
         BiollmError.__init__(self, message, **attributes)
@@ -96,7 +100,7 @@ class FileError(BiollmError, OSError):
 
     @classmethod
     def from_os_error(cls, error: OSError, path: str | os.PathLike[str] | None = None) -> FileError:
-        """The same failure as one of ours; `path` where the system did not name it."""
+        """The failure `error` as one of ours; `path` where the system did not name it."""
         name = path if path is not None else error.filename
         reason = error.strerror or str(error)
         return cls(reason, errno=error.errno, path=name if isinstance(name, (str, os.PathLike)) else None)
@@ -115,7 +119,10 @@ class ConfigError(BiollmError, ValueError):
 
 
 class MissingExtra(BiollmError, ImportError):
-    """A package is needed that an extra of this library brings; the message says the pip command."""
+    """A package is needed that an extra of this library brings; the `message` (also `msg`) says the pip command.
+
+    `name` is the package, as in `ImportError`; other `attributes` as in `BiollmError`.
+    """
 
     def __init__(self, message: str, **attributes: Any) -> None:
         BiollmError.__init__(self, message, **attributes)
@@ -128,7 +135,7 @@ class InternalError(BiollmError):
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Imports `module` (an absolute name), or raises `MissingExtra` that names the pip command.
+    """Imports and returns `module` (an absolute name), or raises `MissingExtra` with the pip command for `extra`.
 
     An import error from *inside* an installed package is raised as it is.
     """

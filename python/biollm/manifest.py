@@ -23,6 +23,7 @@ from biollm.errors import FileError, FormatError
 __all__ = ["FORMAT_VERSION", "InputRecord", "Manifest", "Resumption", "StageTimer", "match_key", "package_versions"]
 
 FORMAT_VERSION = 1
+"""Of `manifest.json`; a file of another version is refused."""
 FILE_NAME = "manifest.json"
 
 
@@ -48,7 +49,7 @@ class InputRecord:
 
     @classmethod
     def of_file(cls, path: str | os.PathLike[str]) -> InputRecord:
-        """The record of a local file, its content hashed.
+        """The record of the local file `path`, its content hashed.
 
         Raises:
             FileError: it cannot be read.
@@ -69,15 +70,15 @@ class InputRecord:
 
     @classmethod
     def of_stage(cls, folder: str | os.PathLike[str], name: str | None = None) -> InputRecord:
-        """The record of a stage's folder: the hash of its manifest."""
+        """The record of a stage's `folder`, called `name` (by default as the folder): the hash of its manifest."""
         return cls(name or Path(folder).name, "stage", Manifest.read(folder).hash)
 
     def same_content(self, now: InputRecord) -> bool:
-        """Whether both are known to hold the same bytes."""
+        """Whether this and the record `now` are known to be of the same bytes."""
         return self.kind == now.kind and self.xxh3_128 is not None and self.xxh3_128 == now.xxh3_128
 
     def unchanged_file(self, path: str | os.PathLike[str]) -> bool:
-        """Whether the file's size, times and inode are as recorded, so that it need not be hashed again."""
+        """Whether size, times and inode of the file `path` are as recorded, so that it need not be hashed again."""
         try:
             status = os.stat(path)
         except OSError:
@@ -87,15 +88,15 @@ class InputRecord:
 
 
 def match_key(verb: str, algorithm_version: int, options: Mapping[str, Any], inputs: tuple[InputRecord, ...]) -> str:
-    """The hash that decides whether a stage must run: verb, algorithm version, the options that change output, and
-    the content of its inputs in order. `options` holds only those that change output.
+    """The hash that decides whether a stage must run: of `verb`, `algorithm_version`, `options` (only those that change
+    the output) and the content of its `inputs` in order.
     """
     contents = [i.xxh3_128 if i.xxh3_128 is not None else f"{i.kind}:{i.name}" for i in inputs]
     return _hash_json([verb, algorithm_version, dict(options), contents])
 
 
 def package_versions() -> dict[str, str]:
-    """Versions that a result may depend on: recorded, never matched."""
+    """The versions that a result may depend on, package → version: recorded, never matched."""
     versions = {"python": platform.python_version()}
     for package in ("biollm", "numpy", "pyarrow", "torch", "safetensors"):
         try:
@@ -134,6 +135,7 @@ class Manifest:
         algorithm_version: raised when the same options give another output.
         options: those that change output. inputs: in order.
         counts: what came in and went out. outputs: file name in the folder → xxh3-128.
+        versions: package → version at the time; recorded, never matched.
         wall_s, cpu_s: seconds of the run (cpu: user + system, all threads); of one that was cut off and gone on with,
             those of its last part.
         resumptions: how the run went on after each cut; empty for one that was never cut off.
@@ -167,12 +169,12 @@ class Manifest:
         return {**data, "match_key": self.match_key}
 
     def write(self, folder: str | os.PathLike[str]) -> None:
-        """Writes `manifest.json` atomically; call it when every other file of the folder is in place."""
+        """Writes `manifest.json` atomically; call it when every other file of the `folder` is in place."""
         write_json(Path(folder) / FILE_NAME, self.to_dict())
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> Manifest:
-        """The manifest of a folder.
+        """The manifest of a `folder`.
 
         Raises:
             FileError: there is none, or it cannot be read.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "Result", "Sample", "Scalar", "Series", "Summary", "Table"]
 
 Scalar = str | int | float | bool | None
+"""What a cell of a table and a fact of a summary may hold."""
 
 
 class Progress(Protocol):
@@ -25,7 +26,7 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Table:
-    """A table of scalars; every row has one cell a column."""
+    """A table of scalars: `title`, the names of the `columns`, and `rows`, each with one cell a column."""
 
     title: str
     columns: tuple[str, ...]
@@ -34,7 +35,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Series:
-    """y over x. `kind="bar"` for counts over categories or bins (x may then be text), else a line."""
+    """`y` over `x`. `kind="bar"` for counts over categories or bins (`x` may then be text), else a line.
+
+    `title` stands above the chart, `x_label` and `y_label` (with units) at its axes.
+    """
 
     title: str
     x_label: str
@@ -48,7 +52,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Sample:
-    """A piece of text worth showing: a removed document, a generated answer."""
+    """A piece of `text` worth showing, with a `title`: a removed document, a generated answer."""
 
     title: str
     text: str
@@ -56,7 +60,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Summary:
-    """What one result says of itself; round-trips through JSON."""
+    """What one result says of itself; round-trips through JSON.
+
+    Attributes:
+        title: the verb, or what the section is called.
+        facts: name → one number or word.
+        tables: in the order they are shown.
+        series: curves and bars; those of one title share a chart.
+        samples: texts worth showing.
+    """
 
     title: str
     facts: Mapping[str, Scalar] = field(default_factory=dict)
@@ -128,4 +140,4 @@ class Result(Protocol):
         """What it says of itself."""
 
     def write(self, path: str | os.PathLike[str], /) -> None:
-        """Leaves a folder as a stage of a recipe would: data, `summary.json`, and `manifest.json` last."""
+        """Leaves the folder `path` as a stage of a recipe would: data, `summary.json`, and `manifest.json` last."""

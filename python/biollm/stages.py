@@ -33,7 +33,14 @@ class StageInput:
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage is given beside its options. `folder` exists and is empty."""
+    """What a stage is given beside its options.
+
+    Attributes:
+        folder: to be filled; exists, and is empty but for work in progress (`biollm.partial`).
+        inputs: in the order of the recipe.
+        progress: to be called now and then; `None` where nobody looks.
+        log: a logger below "biollm"; `biollm.telemetry.event` writes structured records to it.
+    """
 
     folder: Path
     inputs: tuple[StageInput, ...]

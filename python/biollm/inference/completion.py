@@ -12,7 +12,9 @@ __all__ = ["Completion", "Row", "TokenLogprob"]
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """Natural log-probability of a generated token, and the likeliest tokens at its place as (id, logprob)."""
+    """Natural log-probability of a generated token: `token_id`, `logprob`, and `top`, the likeliest tokens at its place
+    as (id, logprob).
+    """
 
     token_id: int
     logprob: float

@@ -27,7 +27,12 @@ MAX_SAMPLES: Final = 8
 
 
 class Completions(list[Completion]):
-    """The completions of one call, in the order of the prompts: a list that also tells of itself."""
+    """The completions of one call, in the order of the prompts: a list that also tells of itself.
+
+    Args:
+        completions: one a prompt.
+        manifest: what they were made of.
+    """
 
     def __init__(self, completions: Iterable[Completion], manifest: Manifest) -> None:
         super().__init__(completions)
@@ -60,7 +65,7 @@ class Completions(list[Completion]):
         )
 
     def write(self, path: str | os.PathLike[str], /) -> None:
-        """Leave a folder of kind "completions": `completions.jsonl`, `summary.json`, and `manifest.json` last.
+        """Leave `path` as a folder of kind "completions": `completions.jsonl`, `summary.json`, and `manifest.json` last.
 
         Raises:
             FileError: the system refused.
@@ -78,18 +83,19 @@ class Completions(list[Completion]):
 class GenerateOptions(SamplingOptions):
     """The options of `generate`, and the keys of its stage.
 
-    max_tokens: tokens to generate after each prompt, at most.
-    temperature: 0 takes the likeliest token, otherwise tokens are drawn from logits divided by it.
-    top_p: draw only from the likeliest tokens that together reach this probability (1.0: all).
-    top_k: draw only from this many of the likeliest tokens (0: all).
-    stop: strings that end a text and are cut from it.
-    seed: makes draws repeatable; without one each run draws others.
-    logprobs: how many likely tokens to report with their log-probabilities at each step (0: none).
-    prompts: the texts to continue, where no documents are given.
-    text: the column of the documents that holds the prompts.
-    device: auto (cuda where there is one), cpu, cuda.
-    dtype: auto (bfloat16 on cuda, float32 on the CPU), float32, bfloat16, float16, float64.
-    compile: whether torch.compile compiles the decode step; auto does for long runs.
+    Attributes:
+        max_tokens: tokens to generate after each prompt, at most.
+        temperature: 0 takes the likeliest token, otherwise tokens are drawn from logits divided by it.
+        top_p: draw only from the likeliest tokens that together reach this probability (1.0: all).
+        top_k: draw only from this many of the likeliest tokens (0: all).
+        stop: strings that end a text and are cut from it.
+        seed: makes draws repeatable; without one each run draws others.
+        logprobs: how many likely tokens to report with their log-probabilities at each step (0: none).
+        prompts: the texts to continue, where no documents are given.
+        text: the column of the documents that holds the prompts.
+        device: auto (cuda where there is one), cpu, cuda.
+        dtype: auto (bfloat16 on cuda, float32 on the CPU), float32, bfloat16, float16, float64.
+        compile: whether torch.compile compiles the decode step; auto does for long runs.
     """
 
     prompts: tuple[str, ...] = ()
@@ -122,10 +128,19 @@ def generate(
 ) -> Completions:
     """Continue prompts with a checkpoint. `LLM` keeps a checkpoint loaded between calls; this loads it for one.
 
-    `checkpoint` is a folder in Hugging Face layout, or what `train` returned. `prompts` is a text, a list of texts, a
-    list of token lists, or a `Path` to documents (a file or a stage's folder) whose texts are the prompts. The options
-    are those of `GenerateOptions`. With `output` a folder is left as a stage leaves it. `progress` is called with the
-    tokens done and the most there can be.
+    Args:
+        checkpoint: a folder in Hugging Face layout, or what `train` returned.
+        prompts: a text, a list of texts, a list of token lists, or a `Path` to documents (a file or a stage's folder)
+            whose texts are the prompts.
+        max_tokens: tokens to generate after each prompt, at most.
+        temperature, top_p, top_k, stop, seed, logprobs: how tokens are chosen; see `SamplingOptions`.
+        text: the column of the documents that holds the prompts.
+        device, dtype, compile: see `LLM`.
+        output: a folder to leave as a stage leaves it.
+        progress: called with the tokens done and the most there can be.
+
+    Returns:
+        One `Completion` a prompt, in order; a list that also has `manifest`, `summary()` and `write(path)`.
 
     Raises:
         InputError, LimitError, MemoryError: as `LLM.generate`.

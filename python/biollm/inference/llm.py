@@ -54,6 +54,12 @@ class LLM:
         compile: whether the decode step is compiled by torch.compile. "auto" compiles for calls long enough to repay it
             (`decode.COMPILE_PAYS_AFTER_STEPS`). Without a working compiler decoding is eager, whatever is asked.
 
+    Attributes:
+        path, device, dtype, compile: as given, "auto" decided but for `compile`.
+        model: the `Llama`, in evaluation mode.
+        config: its `ModelConfig`.
+        tokenizer: of the folder; `None` where it has none that can be used.
+
     Raises:
         MissingExtra: torch or safetensors is not installed.
         FileError, FormatError, ConfigError: as `models.load_checkpoint`; ConfigError also for a device or dtype that
@@ -99,8 +105,15 @@ class LLM:
     ) -> list[Completion]:
         """Continue each prompt: one `Completion` a prompt, in the order given.
 
-        prompts: a text, a list of texts, or a list of lists (or arrays) of token ids. Others: see `SamplingOptions`.
         Prompts are batched by length; in fp32 a greedy continuation is the same whatever it is batched with.
+
+        Args:
+            prompts: a text, a list of texts, or a list of lists (or arrays) of token ids.
+            max_tokens: tokens to generate after each prompt, at most.
+            temperature, top_p, top_k, stop, seed, logprobs: how tokens are chosen; see `SamplingOptions`.
+
+        Returns:
+            The completions, in the order of the prompts.
 
         Raises:
             InputError: an empty prompt, an id outside the vocabulary, a prompt that with `max_tokens` exceeds
@@ -122,7 +135,9 @@ class LLM:
     def complete(
         self, prompts: Prompts, options: SamplingOptions, progress: Callable[[int, int | None], None] | None = None
     ) -> list[Completion]:
-        """`generate` with its options in one object; `progress` is called with tokens done and the most there can be.
+        """`generate` of `prompts` with its `options` in one object.
+
+        `progress` is called with tokens done and the most there can be.
 
         Raises:
             InputError, LimitError, MemoryError: as `generate`; and whatever `progress` raises.

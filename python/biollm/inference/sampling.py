@@ -27,13 +27,19 @@ MAX_STOP_CHARACTERS: Final = 1024
 class SamplingOptions:
     """How tokens are chosen and when a text ends. Checked on construction.
 
-    max_tokens: tokens to generate at most. temperature: 0 takes the likeliest token; otherwise logits are divided by
-    it. top_k: only the k likeliest tokens (0: all). top_p: only the likeliest tokens that together reach this
-    probability (1.0: all); after `top_k`, both under the tempered distribution. stop: strings that end a text and
-    are cut from it. seed: makes draws repeatable; None draws a fresh one. logprobs: how many of the likeliest tokens to
-    report at each step, beside the chosen one (0: no log-probabilities).
+    Attributes:
+        max_tokens: tokens to generate at most.
+        temperature: 0 takes the likeliest token; otherwise logits are divided by it.
+        top_p: only the likeliest tokens that together reach this probability (1.0: all); after `top_k`, both under the
+            tempered distribution.
+        top_k: only the k likeliest tokens (0: all).
+        stop: strings that end a text and are cut from it.
+        seed: makes draws repeatable; None draws a fresh one.
+        logprobs: how many of the likeliest tokens to report at each step, beside the chosen one (0: no
+            log-probabilities).
 
-    Raises `InputError` naming the option.
+    Raises:
+        InputError: an option out of range; names it.
     """
 
     max_tokens: int = 128

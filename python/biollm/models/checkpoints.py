@@ -61,12 +61,17 @@ def read_config(folder: str | Path) -> ModelConfig:
 def load_checkpoint(
     folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> Llama:
-    """Load a Llama, Yi, Mistral, Qwen2 or Qwen3 folder as a `Llama` in training mode.
+    """Load a Llama, Yi, Mistral, Qwen2 or Qwen3 folder; gives a `Llama` in training mode.
 
-    device: where the weights go. dtype: their type; None keeps the file's (that of its embedding table).
+    Args:
+        folder: in Hugging Face layout.
+        device: where the weights go.
+        dtype: their type; None keeps the file's (that of its embedding table).
 
-    Raises `FileError` (a file is missing or cannot be read), `FormatError` naming file and tensor (a broken file; a
-    tensor missing, unexpected, or of another shape or type), `ConfigError` naming an option we lack.
+    Raises:
+        FileError: a file is missing or cannot be read.
+        FormatError: a broken file; a tensor missing, unexpected, or of another shape or type; names file and tensor.
+        ConfigError: an option we lack; named.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -99,11 +104,19 @@ def load_checkpoint(
 def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Path | None = None) -> list[Path]:
     """Write a folder that `AutoModelForCausalLM` and `load_checkpoint` read; every file is replaced atomically.
 
-    tokenizer_folder: where `tokenizer.json` and `tokenizer_config.json` (and `chat_template.jinja`, where there is
-    one) are copied from; None for a model without a tokenizer. The copied `tokenizer_config.json` always names
-    `eos_token` and `pad_token`: an absent eos is looked up by the model's `eos_id`, an absent pad is the eos.
+    Args:
+        folder: to write to; made where it is missing.
+        model: whose weights and configuration are written.
+        tokenizer_folder: where `tokenizer.json` and `tokenizer_config.json` (and `chat_template.jinja`, where there is
+            one) are copied from; None for a model without a tokenizer. The copied `tokenizer_config.json` always names
+            `eos_token` and `pad_token`: an absent eos is looked up by the model's `eos_id`, an absent pad is the eos.
 
-    Returns the files written. Raises `FileError`, and `ConfigError` where no end-of-text token can be named.
+    Returns:
+        The files written.
+
+    Raises:
+        FileError: the system refused.
+        ConfigError: no end-of-text token can be named.
     """
     folder = make_folder(folder)
     config = model.config

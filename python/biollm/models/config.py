@@ -72,9 +72,28 @@ class RopeScaling:
 class ModelConfig:
     """The shape and options of one model. Frozen: `dataclasses.replace` makes a variant.
 
-    Lengths are in tokens, sizes in elements. `head_dim=None` becomes `dim // n_heads`.
+    Lengths are in tokens, sizes in elements.
 
-    Raises `ConfigError` naming the field for any size out of bounds or options that do not fit together.
+    Attributes:
+        vocab_size: ids in all.
+        dim: width of the residual stream.
+        n_layers: blocks.
+        n_heads, n_kv_heads: query heads, and the key and value heads that groups of them share.
+        ffn_dim: width inside the feed-forward.
+        max_seq_len: the context.
+        head_dim: width of a head; `None` becomes `dim // n_heads`.
+        rope_theta: base of the rotary frequencies.
+        rope_scaling: how they are stretched for a longer context; `None`: not.
+        norm_eps: added to the mean square in RMSNorm.
+        tie_embeddings: whether the output layer is the embedding table.
+        qkv_bias, out_bias, mlp_bias: whether these projections have a bias.
+        qk_norm: whether queries and keys are normed by head (Qwen3).
+        init_std: standard deviation of new weights; `None`: by the width, as `Llama.init_weights` says.
+        bos_id, eos_id, pad_id: special ids; several may end a text.
+        model_type: of `config.json`: llama, mistral, qwen2 or qwen3.
+
+    Raises:
+        ConfigError: a size out of bounds, or options that do not fit together; `field` names it.
     """
 
     vocab_size: int
@@ -195,7 +214,7 @@ class ModelConfig:
 
     @classmethod
     def from_hf(cls, hf: Mapping[str, Any]) -> ModelConfig:
-        """Read a `config.json` (as a dict) of a Llama, Yi, Mistral, Qwen2 or Qwen3 model.
+        """The configuration that `hf`, a `config.json` as a dict, has of a Llama, Yi, Mistral, Qwen2 or Qwen3 model.
 
         An absent key has the default of the `transformers` class of that `model_type`. Keys that class does not read
         are ignored here as there.

@@ -39,6 +39,11 @@ class Llama(nn.Module):
 
     Built on the current default device and dtype with random weights (`init_weights`); under `torch.device("meta")`
     it allocates nothing.
+
+    Attributes:
+        config: what it is made of.
+        model: everything but the output layer (`Decoder`).
+        lm_head: the output layer; `None` where the embedding table is it.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -59,16 +64,18 @@ class Llama(nn.Module):
     ) -> Tensor:
         """Logits (batch, seq, vocab) of the token after each of `tokens` (batch, seq), int64.
 
-        positions: (batch, seq) or (1, seq), int64; default 0, 1, 2, … along the row. With packed documents the caller
-            chooses whether they restart at each document.
-        document_ids: (batch, seq), integers. A token attends to earlier tokens of its own document only (a
-            block-diagonal causal mask, built once a call: batch × seq² bytes). None: plain causal attention.
-        cache: keys and values of the tokens before these, extended by these. Not together with `document_ids`.
+        Args:
+            tokens: ids, (batch, seq), int64.
+            positions: (batch, seq) or (1, seq), int64; default 0, 1, 2, … along the row. With packed documents the
+                caller chooses whether they restart at each document.
+            document_ids: (batch, seq), integers. A token attends to earlier tokens of its own document only (a
+                block-diagonal causal mask, built once a call: batch × seq² bytes). None: plain causal attention.
+            cache: keys and values of the tokens before these, extended by these. Not together with `document_ids`.
         """
         return self.logits(self.model(tokens, positions=positions, document_ids=document_ids, cache=cache))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """The output layer: (…, dim) → (…, vocab)."""
+        """The output layer: `hidden` (…, dim) → (…, vocab)."""
         if self.lm_head is None:
             return F.linear(hidden, self.model.embed_tokens.weight)
         logits: Tensor = self.lm_head(hidden)
@@ -76,7 +83,7 @@ class Llama(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Normal weights, zero biases, unit norms.
+        """Normal weights (drawn from `generator`, by default torch's own), zero biases, unit norms.
 
         With `init_std` every weight has that standard deviation. Without, a matrix has 1/√(its inputs), which keeps the
         variance of what passes through it at any width, and an embedding table that is not tied has 1, the scale of

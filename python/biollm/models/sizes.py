@@ -45,13 +45,20 @@ SIZES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "8B":    _size(4096,    32,   32,   8, 14336,   8192,   500000.0, False),  # 8.0B (128,256): Llama 3 8B
     }
 )
+"""Name → fields of `ModelConfig`; the vocabulary comes from the shards."""
 # fmt: on
 
 
 def model_config(size: str, vocab_size: int, **overrides: Any) -> ModelConfig:
-    """The config of a named size (a key of `SIZES`) with a vocabulary, and any field overridden by name.
+    """The config of a named size.
 
-    Raises `ConfigError` for an unknown size or field, or values that do not fit.
+    Args:
+        size: a key of `SIZES`.
+        vocab_size: ids in all.
+        **overrides: any field of `ModelConfig`, by name.
+
+    Raises:
+        ConfigError: an unknown size or field, or values that do not fit.
     """
     if size not in SIZES:
         raise ConfigError(f"unknown model size {size!r} (known: {', '.join(SIZES)})", field="size", value=size)
