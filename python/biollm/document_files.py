@@ -71,6 +71,9 @@ def begin_folder(
         verb: that writes; a finished folder of another verb is then refused, for it may be the source of this one.
         leftovers: names, relative to the folder, of what an interrupted run of the verb may have left.
 
+    Returns:
+        The folder.
+
     Raises:
         InputError: the folder holds files that no verb wrote, or those of another verb, or a source lies in it.
         FileError: the system refused.
@@ -110,7 +113,9 @@ def _paths(sources: Any) -> list[Path]:
 
 
 class DocumentWriter:
-    """Writes documents into the parts of a folder. Made by `document_writer`.
+    """Writes documents into the parts of a folder.
+
+    Made by `document_writer`, which knows the `folder`, the `schema` and the `stack` that closes the open file.
 
     Attributes:
         outputs: file name in the folder → xxh3-128, of the parts that are finished.
@@ -127,7 +132,7 @@ class DocumentWriter:
         self._begin_part()
 
     def write(self, table: pa.Table) -> None:
-        """Appends the rows of a table of the writer's schema."""
+        """Appends the rows of a `table` of the writer's schema."""
         if self._rows_in_part and self._rows_in_part + len(table) > ROWS_PER_FILE:
             self._finish_part()
             self._begin_part()
@@ -153,7 +158,7 @@ class DocumentWriter:
 
 @contextmanager
 def document_writer(folder: Path, schema: pa.Schema) -> Iterator[DocumentWriter]:
-    """A writer of documents into `folder/documents`; when the block ends well, every part is published.
+    """A writer of documents of a `schema` into `folder/documents`; when the block ends well, every part is published.
 
     Raises:
         FileError: the system refused (a full disk); parts that are not finished are removed.
@@ -165,7 +170,7 @@ def document_writer(folder: Path, schema: pa.Schema) -> Iterator[DocumentWriter]
 
 
 def write_parquet(path: Path, table: pa.Table) -> str:
-    """Writes a table as one Parquet file, atomically; gives its xxh3-128.
+    """Writes a `table` as one Parquet file `path`, atomically; gives its xxh3-128.
 
     Raises:
         FileError: as `document_writer`.
@@ -179,7 +184,7 @@ def write_parquet(path: Path, table: pa.Table) -> str:
 
 
 def blocks(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
-    """The rows of a stream in tables of up to about `BLOCK_BYTES` and `BLOCK_ROWS`, whatever its batches are."""
+    """The rows of a stream (`reader`) in tables of up to about `BLOCK_BYTES` and `BLOCK_ROWS`, whatever its batches are."""
     import pyarrow as pa
 
     held: list[pa.RecordBatch] = []

@@ -24,6 +24,7 @@ from biollm.manifest import Resumption
 __all__ = ["FOLDER_NAME", "Partial", "is_partial", "open_partial", "work_key"]
 
 FOLDER_NAME: Final = ".partial"
+"""Of the work in progress, inside the verb's output folder."""
 _KEY: Final = "key.json"
 _REACHED: Final = "reached"
 _RESUMPTIONS: Final = "resumptions.json"
@@ -31,7 +32,7 @@ _TEMPORARY: Final = re.compile(r"\..*\.tmp")
 
 
 def is_partial(name: str) -> bool:
-    """Whether a file's name, relative to a verb's folder and with `/`, is of the work in progress."""
+    """Whether a file's `name`, relative to a verb's folder and with `/`, is of the work in progress."""
     return name.startswith(f"{FOLDER_NAME}/")
 
 
@@ -76,7 +77,11 @@ class Partial:
             raise FileError.from_os_error(error, path / _REACHED) from error
 
     def reached(self, done: int) -> None:
-        """Notes that `done` units of work are done, kept or not: one small write, which a kill does not undo."""
+        """Notes that `done` units of work are done, kept or not: one small write, which a kill does not undo.
+
+        Raises:
+            FileError: the system refused.
+        """
         try:
             os.pwrite(self._descriptor, b"%020d\n" % done, 0)
         except OSError as error:

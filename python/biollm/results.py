@@ -101,7 +101,7 @@ class Summary:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Summary:
-        """The inverse of `to_dict`."""
+        """The summary of `data`, the inverse of `to_dict`."""
         return cls(
             title=data["title"],
             facts=dict(data["facts"]),

@@ -76,6 +76,9 @@ def dedup(
         progress: called with documents done and documents in all; a document counts half when it is signed and half
             when its candidates are verified.
 
+    Returns:
+        The decision on each document, in source order: `keep_mask`, `cluster_id`, `why(row_or_id)`, `filter()`.
+
     Raises:
         ConfigError: an option makes no sense. LimitError: an option or a document (`row`) is too large.
         InputError: the source cannot be used. FileError: a file cannot be read or written.

@@ -27,8 +27,8 @@ __all__ = ["Decision", "DedupResult", "Link", "RemovedPair"]
 
 @dataclass(frozen=True)
 class Link:
-    """A verified pair on the way from a document to the one kept for it: the next row, its id, and their Jaccard
-    similarity.
+    """A verified pair on the way from a document to the one kept for it: the next `row`, its `id`, and `jaccard`, the
+    similarity of the two.
     """
 
     row: int
@@ -127,6 +127,9 @@ class DedupResult:
 
         Args:
             row_or_id: an int is a row, counted from 0; a str is an id.
+
+        Returns:
+            The decision; `str()` of it says it in words.
 
         Raises:
             InputError: there is no such row or id, or several documents have the id.

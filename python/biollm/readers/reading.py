@@ -54,7 +54,7 @@ class ReadResult:
         return int(self.manifest.counts["documents"])
 
     def write(self, path: str | os.PathLike[str], /) -> None:
-        """Writes a folder of kind "documents": documents/*.parquet, rejected.jsonl, summary.json, manifest.json.
+        """Writes `path`, a folder of kind "documents": documents/*.parquet, rejected.jsonl, summary.json, manifest.json.
 
         Raises:
             InputError: the folder holds other files. FileError: the system refused.
@@ -93,6 +93,9 @@ def read(
             reads the source again.
         progress: called with the bytes read and, where it is known, those of all files; what it raises ends the
             reading and comes out.
+
+    Returns:
+        The documents, counted and to be read as often as wanted, what was skipped, and the manifest.
 
     Raises:
         BiollmError: as `biollm.readers.as_documents`; a bad record as FormatError or LimitError with `path`, `line`

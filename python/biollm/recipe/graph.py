@@ -60,7 +60,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Node:
-    """A stage ready to run."""
+    """A stage ready to run.
+
+    Attributes:
+        name: of the stage and its folder.
+        stage: the verb.
+        options: an instance of the verb's options dataclass, checked.
+        sources: its inputs, found.
+    """
 
     name: str
     stage: Stage
@@ -69,7 +76,7 @@ class Node:
 
 
 def load_stage(verb: str) -> Stage:
-    """The `Stage` of a verb; imports the package that implements it.
+    """The `Stage` of a `verb`; imports the package that implements it.
 
     Raises:
         ConfigError: there is no such verb.

@@ -65,7 +65,7 @@ class Recipe:
 
 
 def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
-    """Reads a recipe file and applies overrides `NAME.KEY=VALUE`.
+    """The recipe in the file `path`, with `overrides` (each `NAME.KEY=VALUE`) applied.
 
     VALUE is written as in TOML (`0.9`, `true`, `["a", "b"]`); what is not TOML is taken as text, so
     `clean.keep=longest` needs no quotes. Overridden `inputs` start from the working directory, not from the recipe.
@@ -91,7 +91,7 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
 
 
 def parse_recipe(text: str, path: Path, overrides: Iterable[str] = ()) -> Recipe:
-    """A recipe from its text; `path` is where it stands, for messages and relative inputs.
+    """A recipe from its `text`, with `overrides` applied; `path` is where it stands, for messages and relative inputs.
 
     Raises:
         ConfigError, LimitError: as `read_recipe`.

@@ -27,7 +27,15 @@ __all__ = ["Decision", "DroppedText", "Failure", "Selection"]
 
 @dataclass(frozen=True)
 class Failure:
-    """A rule that a document fails: `str()` gives "min_words: words 12 < 50"."""
+    """A rule that a document fails: `str()` gives "min_words: words 12 < 50".
+
+    Attributes:
+        rule: its name.
+        statistic: that it looks at.
+        value: the document's.
+        drop_if: "<" or ">".
+        threshold: in the unit of the statistic.
+    """
 
     rule: str
     statistic: str
@@ -41,7 +49,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class Decision:
-    """Why one document stays or goes: its row, id, every rule it fails, and its scores by statistic."""
+    """Why one document stays or goes.
+
+    Attributes:
+        row, id: of the document.
+        keep: whether it stays.
+        failures: every rule it fails, in the order of the rules.
+        scores: statistic → value.
+    """
 
     row: int
     id: str
@@ -113,6 +128,9 @@ class Selection:
 
         Args:
             row_or_id: an int is a row, counted from 0; a str is an id.
+
+        Returns:
+            The decision; `str()` of it says it in words.
 
         Raises:
             InputError: there is no such row or id, or several documents have the id.

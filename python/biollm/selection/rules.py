@@ -51,6 +51,7 @@ GOPHER_QUALITY: Final = (
     Rule("min_alphabetic_fraction", "alphabetic_fraction", "<", 0.8),
     Rule("min_stop_words", "stop_words", "<", 2),
 )
+"""The rules of Gopher's section on quality, with its thresholds."""
 
 # Gopher, table A1; in the order of datatrove's GopherRepetitionFilter, which first drops what is empty.
 GOPHER_REPETITION: Final = (
@@ -69,6 +70,7 @@ GOPHER_REPETITION: Final = (
     Rule("max_duplicate_9_gram_character_fraction", "duplicate_9_gram_character_fraction", ">", 0.11),
     Rule("max_duplicate_10_gram_character_fraction", "duplicate_10_gram_character_fraction", ">", 0.10),
 )
+"""The rules of Gopher's section on repetition, with its thresholds."""
 
 PRESETS: Final[Mapping[str, tuple[Rule, ...]]] = {
     "gopher_quality": GOPHER_QUALITY,

@@ -68,6 +68,9 @@ def select(
         threads: worker threads; `None` is the cores this process may use. The result does not depend on it.
         progress: called with the documents done.
 
+    Returns:
+        The decision on each document, in source order: `keep_mask`, `scores`, `reason`, `why(row_or_id)`, `filter()`.
+
     Raises:
         ConfigError: unknown rules or thresholds; the message names the nearest known one.
         InputError: the source cannot be used. LimitError: a document is too long (`row`).

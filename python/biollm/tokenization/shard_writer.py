@@ -37,6 +37,9 @@ class ShardWriter:
         splits: names, in the order of `shards.json`; a split without documents is an empty list.
         shard_tokens: a shard is closed by the document that reaches this many tokens.
         masked: whether each batch brings a loss mask.
+
+    Attributes:
+        dtype: of the ids in the files.
     """
 
     def __init__(

@@ -83,6 +83,9 @@ def tokenize(
         threads: worker threads; `None` is the cores this process may use.
         progress: called with the documents done in each pass.
 
+    Returns:
+        The shards that were written, opened.
+
     Raises:
         ConfigError: an option makes no sense. InputError: the source cannot be used, is read only once but needed
             twice, has no text for training, or allows fewer ids than `vocab_size`.

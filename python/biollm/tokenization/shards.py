@@ -60,6 +60,7 @@ class Shard:
 
     Attributes:
         folder: where its files lie. name: what their names begin with. split: "train", "validation", ….
+        dtype: of the ids.
         num_tokens, num_documents: as `shards.json` says; checked against the files.
         checksums: "tokens", "offsets", "documents" and maybe "mask" → xxh3-128 of the file.
     """
@@ -73,7 +74,7 @@ class Shard:
     checksums: Mapping[str, str]
 
     def path(self, part: str) -> Path:
-        """The file of a part: "tokens", "offsets", "documents" or "mask"."""
+        """The file of a `part`: "tokens", "offsets", "documents" or "mask"."""
         return self.folder / f"{self.name}{SUFFIXES[part]}"
 
     @cached_property
@@ -181,6 +182,9 @@ class Shards:
             verify: compares every file's checksum (a pass over the data at several GB/s) and the order of the
                 offsets. Without it, versions, sizes and the ends of the offsets are still checked.
 
+        Returns:
+            The shards; their arrays are mapped into memory when they are first looked at.
+
         Raises:
             FileError: there is no `shards.json`, or a file cannot be read.
             FormatError: another format or version, a wrong size or checksum; `path` and `field` say where.
@@ -226,7 +230,11 @@ class Shards:
         return Manifest.read(self.folder)
 
     def summary(self) -> Summary:
-        """Counts by split, and what `tokenize` noted when it made the folder."""
+        """Counts by split, and what `tokenize` noted when it made the folder.
+
+        Raises:
+            FormatError: its `summary.json` is broken.
+        """
         path = self.folder / "summary.json"
         if path.is_file():
             try:

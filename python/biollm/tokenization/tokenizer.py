@@ -46,7 +46,8 @@ class Tokenizer:
     Every text has ids, and decoding them gives the text back. Special tokens are never read out of plain text unless
     the call allows it: `"<|end|>"` in a document is seven characters like any others.
 
-    Made by `Tokenizer.from_file`, `Tokenizer.from_json` or `biollm.tokenization.train`.
+    Made by `Tokenizer.from_file`, `Tokenizer.from_json` or `biollm.tokenization.train`; the constructor takes the
+    `native` tokenizer and the `eos` and `pad` tokens of these.
     """
 
     def __init__(self, native: _native.Tokenizer, *, eos: str | None = None, pad: str | None = None) -> None:
@@ -77,6 +78,9 @@ class Tokenizer:
             special_tokens: of a `.tiktoken` file, content → id; without it, those of tiktoken's encoding of that
                 pattern and size.
 
+        Returns:
+            The tokenizer.
+
         Raises:
             FileError: the file cannot be read.
             FormatError: the file is broken, or has something that cannot be honoured exactly; `field` names it.
@@ -102,7 +106,7 @@ class Tokenizer:
 
     @classmethod
     def from_json(cls, data: bytes | str, *, eos: str | None = None, pad: str | None = None) -> Tokenizer:
-        """A tokenizer from the content of a `tokenizer.json`; `eos`, `pad`: tokens, by default as in `from_file`.
+        """A tokenizer from `data`, the content of a `tokenizer.json`; `eos`, `pad`: tokens, by default as in `from_file`.
 
         Raises:
             FormatError: as `from_file`. InputError: a str with lone surrogates.
@@ -176,7 +180,7 @@ class Tokenizer:
 
         Raises:
             InputError: a text has a lone surrogate or is null (`row`); an unknown special token; no EOS token.
-            LimitError: a text is too long (`row`).
+            LimitError: a text is too long (`row`). ConfigError: an unknown `out`.
         """
         import pyarrow as pa
 
@@ -215,7 +219,7 @@ class Tokenizer:
         return _text(self._native.decode(_id_array(ids), skip_special=skip_special), errors)
 
     def decode_bytes(self, ids: ArrayLike, *, skip_special: bool = False) -> bytes:
-        """The bytes that ids stand for, UTF-8 or not; otherwise as `decode`."""
+        """The bytes that `ids` stand for, UTF-8 or not; `skip_special` and otherwise as `decode`."""
         return self._native.decode(_id_array(ids), skip_special=skip_special)
 
     def decode_batch(
@@ -227,7 +231,13 @@ class Tokenizer:
         threads: int | None = None,
         progress: Progress | None = None,
     ) -> list[str]:
-        """The texts of many lists of ids; options as in `decode`.
+        """The texts of many lists of ids.
+
+        Args:
+            batch: what `encode_batch` gave, or a list of lists of ids.
+            skip_special, errors: as in `decode`.
+            threads: worker threads; `None` is the cores this process may use.
+            progress: called with lists done and lists in all.
 
         Raises:
             InputError: as `decode`.
@@ -283,14 +293,14 @@ class Tokenizer:
         return None if self._pad is None else self.token_to_id(self._pad)
 
     def token_to_id(self, token: str | bytes) -> int | None:
-        """The id of a token given as it stands in a text (`" cell"`, not `"Ġcell"`) or as bytes; `None`: no token."""
+        """The id of a `token` as it stands in a text (`" cell"`, not `"Ġcell"`) or as bytes; `None`: no such token."""
         try:
             return self._native.token_to_id(token.encode() if isinstance(token, str) else token)
         except UnicodeEncodeError:
             return None
 
     def id_to_token(self, token_id: int) -> bytes | None:
-        """The bytes of a token (part of a character, perhaps); `None` where no token has this id."""
+        """The bytes of a token (part of a character, perhaps); `None` where none has this `token_id`."""
         return self._native.id_to_token(token_id)
 
     # --- files -------------------------------------------------------------------------------------------------------
@@ -321,7 +331,7 @@ class Tokenizer:
         return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
 
     def save(self, path: str | os.PathLike[str]) -> dict[str, str]:
-        """Writes `tokenizer.json` (to a path that ends so), or into a folder that and `tokenizer_config.json`.
+        """Writes `tokenizer.json` (to a `path` that ends in .json), or into a folder that and `tokenizer_config.json`.
 
         Returns:
             File name → xxh3-128.

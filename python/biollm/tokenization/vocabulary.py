@@ -57,6 +57,9 @@ def train(
         threads: worker threads; `None` is the cores this process may use. The result does not depend on it.
         progress: called with documents counted, then with ids learned and ids in all.
 
+    Returns:
+        The tokenizer; `save(folder)` writes its `tokenizer.json`.
+
     Raises:
         ConfigError: an unknown pattern. InputError: the source cannot be used, has no text, or allows fewer ids than
         `vocab_size` (the message says how many). LimitError: a document is too long.

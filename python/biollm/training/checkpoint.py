@@ -45,7 +45,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Checkpoint:
-        """The checkpoint in a folder that ``train`` wrote.
+        """The checkpoint in a ``folder`` that ``train`` wrote.
 
         Raises:
             FileError: no manifest: not one of ours, or not complete.
@@ -57,7 +57,12 @@ class Checkpoint:
         return cls(Path(folder), manifest)
 
     def summary(self) -> Summary:
-        """Losses, baselines, rates and speed of the training."""
+        """Losses, baselines, rates and speed of the training.
+
+        Raises:
+            FileError: there is no ``summary.json``.
+            FormatError: it is broken.
+        """
         path = self.path / "summary.json"
         try:
             return Summary.from_dict(json.loads(path.read_bytes()))
@@ -67,7 +72,7 @@ class Checkpoint:
             raise FormatError(f"not a summary: {error!r}", path=path) from error
 
     def write(self, path: str | os.PathLike[str], /) -> None:
-        """Copy the folder; its manifest is copied last.
+        """Copy the folder to ``path``; its manifest is copied last.
 
         Raises:
             InputError: the other folder holds files that are no checkpoint of ours.
@@ -133,7 +138,7 @@ def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
 
 
 def load_state(folder: str | os.PathLike[str], model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
-    """Read ``state/`` of a checkpoint folder into the optimizer of ``model``; gives the rest.
+    """Read ``state/`` of a checkpoint ``folder`` into the ``optimizer`` of ``model``; gives the rest.
 
     Raises:
         FileError: a file is missing.

@@ -77,7 +77,13 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
             anything else.
         start: a Hugging Face folder of a Llama-type model to go on from; its ``tokenizer.json`` must be the shards'.
         progress: called with (steps done, steps in all) after each step; what it raises ends the run, unwritten.
-        size, steps, …, threads: see `TrainOptions`.
+        size, steps, epochs, seq_len, batch_size, accumulation: what is trained, and how much; see `TrainOptions`.
+        lr, schedule, warmup_fraction, decay_fraction, final_lr_fraction: the rate over time; see `TrainOptions`.
+        weight_decay, beta1, beta2, eps, clip_norm: of AdamW and the gradient; see `TrainOptions`.
+        validate_every, seed, device, dtype, threads: see `TrainOptions`.
+
+    Returns:
+        The checkpoint that was written.
 
     Raises:
         InputError: shards without a train token or a predicted one, of different tokenizers, or not those of ``start``;
