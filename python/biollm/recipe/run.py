@@ -37,10 +37,10 @@ class RunProgress(Protocol):
     """Told of each stage; what `begin` returns is called with the stage's own progress."""
 
     def begin(self, name: str, verb: str, position: int, total: int, /) -> Progress | None:
-        """A stage begins; `position` counts from 0."""
+        """The stage `name` of `verb` begins, number `position` (from 0) of `total`."""
 
     def end(self, name: str, status: Status, wall_s: float, /) -> None:
-        """The stage ended, after `wall_s` seconds."""
+        """The stage `name` ended with `status`, after `wall_s` seconds."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,11 @@ class StageOutcome:
     """How a stage of a run ended.
 
     Attributes:
+        name, verb, folder: of the stage.
         status: "complete" (it ran) or "matched" (its folder already held the result).
         reason: why it ran; empty where it matched.
         wall_s: seconds this run spent on it.
+        manifest: of its folder.
     """
 
     name: str
@@ -64,7 +66,14 @@ class StageOutcome:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What `run` leaves: the run's folder, its stages in order, the report, and warnings."""
+    """What `run` leaves.
+
+    Attributes:
+        folder: the run's.
+        stages: how each ended, in order.
+        report: the page that shows it.
+        warnings: of the run, in words.
+    """
 
     folder: Path
     stages: tuple[StageOutcome, ...]
@@ -90,6 +99,9 @@ def run(
         verify: hash every input and output, even where size and times say that nothing changed.
         progress: told of each stage.
         stages: verb → `Stage`, instead of this library's verbs.
+
+    Returns:
+        How each stage ended, and where the report lies.
 
     Raises:
         ConfigError: the recipe is wrong; found before anything runs.
