@@ -12,11 +12,12 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from biollm.errors import FileError, InputError
+from biollm.manifest import InputRecord
 from biollm.readers.stores import RemoteFile, as_url, find_remote, local_path
 
-__all__ = ["SourceFile", "find_files"]
+__all__ = ["SourceFile", "file_record", "find_files"]
 
-Format = Literal["jsonl", "text", "lines", "parquet"]
+Format = Literal["jsonl", "text", "lines", "parquet", "xml"]
 Compression = Literal["none", "gzip", "zstd"]
 
 _FORMATS: Final[dict[str, Format]] = {
@@ -25,9 +26,15 @@ _FORMATS: Final[dict[str, Format]] = {
     ".txt": "text",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".xml": "xml",
+    ".nxml": "xml",
+    ".tar": "xml",
+    ".tgz": "xml",
 }
-_COMPRESSIONS: Final[dict[str, Compression]] = {".gz": "gzip", ".zst": "zstd"}
-READ: Final = ".jsonl, .ndjson and .txt (also with .gz or .zst behind) and .parquet"
+_COMPRESSIONS: Final[dict[str, Compression]] = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd"}
+READ: Final = (
+    ".jsonl, .ndjson, .txt, .xml, .nxml and .tar (of XML files), all also with .gz or .zst behind, .tgz and .parquet"
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class SourceFile:
         name: short, the same wherever the data lies: what ids are made of.
         remote: the file in its store; `None` for one of this machine.
         regular: whether it can be read again; a pipe cannot.
+        tar: whether it is a tar, of which the XML files are read.
     """
 
     path: str
@@ -48,6 +56,21 @@ class SourceFile:
     remote: RemoteFile | None
     regular: bool
     size_bytes: int | None
+    tar: bool = False
+
+
+def file_record(path: str) -> InputRecord:
+    """A file of this machine as it is now, its content not hashed.
+
+    Raises:
+        FileError: it is not there, or may not be looked at.
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise FileError.from_os_error(error, path) from error
+    times = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return InputRecord(path, "file", None, *times)
 
 
 def find_files(paths: list[str | Path], *, lines: bool) -> list[SourceFile]:
@@ -105,13 +128,15 @@ def _source_file(path: str, name: str, remote: RemoteFile | None, lines: bool) -
     is_web = remote is not None and path.startswith(("http://", "https://"))
     suffixes = [suffix.lower() for suffix in PurePosixPath(urlsplit(path).path if is_web else path).suffixes]
     compression = _COMPRESSIONS.get(suffixes[-1], "none") if suffixes else "none"
-    inner = suffixes[:-1] if compression != "none" else suffixes
+    # .tgz says both.
+    inner = suffixes[:-1] if compression != "none" and suffixes[-1] not in _FORMATS else suffixes
     kind = _FORMATS.get(inner[-1]) if inner else None
     if kind is None or (kind == "parquet" and compression != "none"):
         raise InputError(f"the format of this file is not known: read are {READ}", path=path, value="".join(suffixes))
     if kind == "text" and lines:
         kind = "lines"
-    return SourceFile(path, name, kind, compression, remote, regular, size_bytes if regular else None)
+    tar = kind == "xml" and inner[-1] in (".tar", ".tgz")
+    return SourceFile(path, name, kind, compression, remote, regular, size_bytes if regular else None, tar)
 
 
 def _short_names(paths: list[str]) -> list[str]:

@@ -15,6 +15,8 @@ from biollm.readers.options import ReadOptions
 from biollm.readers.parquet import parquet_batches, parquet_schema
 from biollm.readers.source import PassLog, Source
 from biollm.readers.streams import StreamReader, stream_schema
+from biollm.readers.versions import XmlFiles
+from biollm.readers.xml import XmlReader, xml_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,17 +37,26 @@ def paths_source(paths: list[str | Path], options: ReadOptions) -> Source:
     schemas = [part.schema(options) for part in parts]
     schema = _unified(schemas, [part.file.path for part in parts])
     records: dict[int, InputRecord] = {}
+    xml = XmlFiles({i: part.file for i, part in enumerate(parts) if part.file.format == "xml"}, options)
 
     def batches(log: PassLog) -> Iterator[pa.RecordBatch]:
-        sizes = [part.file.size_bytes for part in parts]
+        # XML files are passed over once before they are read.
+        sizes = [*(part.file.size_bytes for part in parts), xml.size_bytes]
         total = None if None in sizes else sum(size or 0 for size in sizes)
-        done = 0
-        for i, (part, own_schema) in enumerate(zip(parts, schemas, strict=True)):
-            log.begin(part.file.path)
-            for batch in part.batches(options, log, _shifted(log.progress, done, total), records, i):
-                log.count(part.file.path, len(batch))
-                yield batch if own_schema == schema else _conformed(batch, schema)
-            done += part.file.size_bytes or 0
+        with xml.opened(log, _shifted(log.progress, 0, total)) as readers:
+            done = xml.size_bytes or 0
+            for i, (part, own_schema) in enumerate(zip(parts, schemas, strict=True)):
+                log.begin(part.file.path)
+                progress = _shifted(log.progress, done, total)
+                if part.file.format == "parquet":
+                    batches = parquet_batches(part.file, options, log, progress)
+                else:
+                    reader = readers[i] if i in readers else StreamReader(part.file, options)
+                    batches = _recorded(reader, log, progress, records, i)
+                for batch in batches:
+                    log.count(part.file.path, len(batch))
+                    yield batch if own_schema == schema else _conformed(batch, schema)
+                done += part.file.size_bytes or 0
 
     def inputs() -> tuple[InputRecord, ...]:
         known: list[InputRecord] = []
@@ -79,30 +90,26 @@ class _Part:
         """The columns of the documents it gives."""
         if self.file.format == "parquet":
             return parquet_schema(self.file, options).remove_metadata()
-        return stream_schema(self.file)
-
-    def batches(
-        self,
-        options: ReadOptions,
-        log: PassLog,
-        progress: Progress | None,
-        records: dict[int, InputRecord],
-        position: int,
-    ) -> Iterator[pa.RecordBatch]:
-        """Its documents; what is then known of the file goes to `records[position]`."""
-        if self.file.format == "parquet":
-            yield from parquet_batches(self.file, options, log, progress)
-            return
-        reader = StreamReader(self.file, options)
-        yield from reader.batches(log, progress)
-        if reader.record is not None:
-            records[position] = reader.record
+        return xml_schema(self.file, options) if self.file.format == "xml" else stream_schema(self.file)
 
     def record(self) -> InputRecord:
         """The file as the manifest names it, where no pass has made its record."""
         if self.file.remote is None and self.file.regular:
             return InputRecord.of_file(self.file.path)
         return InputRecord(self.file.path, "url" if self.file.remote else "file", None, self.file.size_bytes)
+
+
+def _recorded(
+    reader: StreamReader | XmlReader,
+    log: PassLog,
+    progress: Progress | None,
+    records: dict[int, InputRecord],
+    position: int,
+) -> Iterator[pa.RecordBatch]:
+    """The documents of a file; what is then known of it goes to `records[position]`."""
+    yield from reader.batches(log, progress)
+    if reader.record is not None:
+        records[position] = reader.record
 
 
 def _parts(paths: list[str | Path], options: ReadOptions) -> list[_Part]:

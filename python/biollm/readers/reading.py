@@ -136,7 +136,12 @@ def read_source(
         algorithm_version=ALGORITHM_VERSION,
         options=options.matched(),
         inputs=opened.inputs(),
-        counts={"documents": tally.documents, "rejected": len(log.rejected), "text_bytes": tally.text_bytes},
+        counts={
+            "documents": tally.documents,
+            "rejected": len(log.rejected),
+            **log.left_out,
+            "text_bytes": tally.text_bytes,
+        },
         wall_s=timer.wall_s,
         cpu_s=timer.cpu_s,
     )

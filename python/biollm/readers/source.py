@@ -46,11 +46,13 @@ class PassLog:
         progress: called with the bytes read and the bytes in all, where the source is files.
         rejected: every record that was skipped, in order.
         files: file → [documents, records skipped], in order; empty for data in memory.
+        left_out: of XML files, how many records are "replaced" by a later one or "deleted"; else empty.
     """
 
     progress: Progress | None = None
     rejected: list[Rejected] = field(default_factory=list)
     files: dict[str, list[int]] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def reject(self, record: Rejected) -> None:
         """Notes a record that was skipped.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -11,7 +10,7 @@ from biollm import _native
 from biollm.columns import string_array
 from biollm.errors import BiollmError, FileError
 from biollm.manifest import InputRecord
-from biollm.readers.files import SourceFile
+from biollm.readers.files import SourceFile, file_record
 from biollm.readers.options import ReadOptions
 from biollm.readers.source import PassLog, Rejected
 
@@ -57,7 +56,7 @@ class StreamReader:
             LimitError: a line or document is longer than `max_document_bytes` (`line`).
         """
         pushed = self.file.remote is not None or not self.file.regular
-        before = None if pushed else _stat(self.file.path)
+        before = None if pushed else file_record(self.file.path)
         reader = _native.DocumentReader(
             None if pushed else self.file.path,
             name=self.file.path,
@@ -120,12 +119,3 @@ class StreamReader:
             return replace(before, xxh3_128=reader.xxh3_128)
         kind = "file" if self.file.remote is None else "url"
         return InputRecord(self.file.path, kind, reader.xxh3_128, reader.bytes_read)
-
-
-def _stat(path: str) -> InputRecord:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise FileError.from_os_error(error, path) from error
-    times = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    return InputRecord(path, "file", None, *times)

@@ -79,6 +79,7 @@ class Tally:
         facts = {
             "documents": self.documents,
             "records skipped": len(log.rejected),
+            **{f"records {why}": count for why, count in log.left_out.items()},
             "bytes of text": self.text_bytes,
             "mean bytes a document": self.text_bytes / self.documents if self.documents else None,
             "columns": ", ".join(self.columns),
