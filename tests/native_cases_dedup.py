@@ -31,11 +31,24 @@ def _found(texts: Any, **options: Any) -> list[bytes | int]:
     return [part if isinstance(part, int) else bytes(part) for part in found]
 
 
-def _prepare(size: int) -> Call:
+def _signed(texts: Any, **options: Any) -> bytes:
+    signing = {name: value for name, value in DEFAULTS.items() if name not in ("threshold", "keep")}
+    return bytes(_native.dedup_signatures(texts, **{**signing, **options}))
+
+
+def _column(size: int) -> list[Chunk]:
     # Families of near-duplicates, copies (a chunk may occur in a column as often as one likes) and a long document.
     texts = [f"{TEXT * (3 + family % 5)} w{family} x{copy}" for family in range(64) for copy in range(4)]
     short, long = _chunk(*(text.encode() for text in texts)), _chunk((TEXT * min(16 * size, 1 << 18)).encode())
-    return partial(_found, [short] * max(1, size >> 4) + [long] * max(1, size >> 10), threads=2)
+    return [short] * max(1, size >> 4) + [long] * max(1, size >> 10)
+
+
+def _prepare(size: int) -> Call:
+    return partial(_found, _column(size), threads=2)
+
+
+def _prepare_signing(size: int) -> Call:
+    return partial(_signed, _column(size), threads=2)
 
 
 def _malformed(rng: random.Random) -> Iterator[Call]:
@@ -65,5 +78,38 @@ def _malformed(rng: random.Random) -> Iterator[Call]:
     yield partial(_found, [_chunk(*[b"spam " * n for n in range(5, 1005)])])
     yield partial(_found, [_chunk(*[b""] * 20_000)])
 
+    # Signatures of other rows, or of nothing; and damaged ones, which only bring other candidates together.
+    copies = [_chunk(*[TEXT.encode()] * 130)]
+    signed = _signed([_chunk(*[TEXT.encode()] * 128)])
+    for value in (
+        *ODD_VALUES,
+        signed[:-8],
+        signed[1:],
+        signed * 2,
+        memoryview(signed)[::2],
+        struct.pack("=35d", *[0] * 35),
+    ):
+        yield partial(_found, copies, signatures=value)
+        yield partial(_found, copies, signatures=[value])
+    for bad in mutations(signed, rng, 100):
+        yield partial(_found, copies, signatures=[bad])
 
-DEDUP_CASES = [NativeCase("dedup_fuzzy", "long", _prepare, _malformed)]
+
+def _malformed_signing(rng: random.Random) -> Iterator[Call]:
+    valid = [_chunk(b"a b c d e f", b"a b c d e f.")]
+    for value in ODD_VALUES:
+        yield partial(_signed, value)
+        yield partial(_signed, [value])
+        for name in ("unit", "ngram", "num_perm", "bands", "seed", "max_document_bytes", "threads"):
+            yield partial(_signed, valid, **{name: value})
+    offsets, data, rows = _chunk(TEXT.encode(), b"", TEXT.encode())
+    for bad in mutations(data, rng, 100):
+        yield partial(_signed, [(offsets, bad, rows)])
+    for bad in mutations(offsets, rng, 100):
+        yield partial(_signed, [(bad, data, rows)])
+
+
+DEDUP_CASES = [
+    NativeCase("dedup_fuzzy", "long", _prepare, _malformed),
+    NativeCase("dedup_signatures", "long", _prepare_signing, _malformed_signing),
+]

@@ -13,6 +13,7 @@ __all__ = [
     "available_threads",
     "count_words",
     "dedup_fuzzy",
+    "dedup_signatures",
     "gopher_statistics",
     "hash_bytes",
     "hash_file",
@@ -166,16 +167,32 @@ def dedup_fuzzy(
     bands: int,
     seed: int,
     keep: str,
+    signatures: list[object] | None = None,
     max_document_bytes: int | None = None,
     threads: int | None = None,
     progress: _Progress | None = None,
 ) -> tuple[Buffer, Buffer, Buffer, Buffer, Buffer, Buffer, int]:
     """Clusters texts by MinHash LSH and exact verification: `unit` is "word" or "alnum", `keep` "first", "longest" or
-    "shortest".
+    "shortest". `signatures`: those of the first texts, where `dedup_signatures` made them before with the same options.
 
     Cluster ids and representatives (int64, a row each); the pairs: a, b (int64), jaccard (float64); verified candidates
     by similarity (uint64, 20 bins); rows whose shingle set an earlier row has.
     """
+
+def dedup_signatures(
+    texts: list[tuple[object, object, int]],
+    *,
+    unit: str,
+    ngram: int,
+    num_perm: int,
+    bands: int,
+    seed: int,
+    max_document_bytes: int | None = None,
+    threads: int | None = None,
+    progress: _Progress | None = None,
+) -> Buffer:
+    """Signs texts for `dedup_fuzzy`, which takes the signatures of a multiple of 128 texts: bands + 3 values (uint64) a
+    text."""
 
 # --- select ---------------------------------------------------------------------------------------------------------
 

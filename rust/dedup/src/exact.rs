@@ -1,7 +1,7 @@
 //! Documents with the same shingles, found by 128-bit hashes before any band is looked at, so that a bucket never
 //! holds the same set twice and many copies of one document cost no more than as many others.
 
-use crate::bands::Groups;
+use crate::groups::Groups;
 use biollm_core::hash::splitmix64;
 use biollm_core::{Monitor, Result, limits};
 
@@ -39,26 +39,26 @@ impl SequenceHash {
     }
 }
 
-/// For each of n rows the smallest row whose hash is the same. `chunks` hold the hashes in row order, all but the
-/// last as many.
-pub fn first_equal(chunks: &[Vec<Hash128>], n: usize, monitor: &Monitor) -> Result<Vec<u32>> {
+/// For each of n rows the smallest row whose hash is the same: `firsts` gives the first lanes of all hashes in row
+/// order, `second` the second lane of a row's.
+pub fn first_equal<I: Iterator<Item = u64>>(
+    n: usize,
+    firsts: impl Fn() -> I,
+    second: impl Fn(u32) -> u64,
+    monitor: &Monitor,
+) -> Result<Vec<u32>> {
     let mut first = limits::with_capacity(n, "copies")?;
     first.extend(0..n as u32);
-    let entries = || chunks.iter().flatten().map(|hash| hash.0).zip(0u32..);
-    let groups = Groups::new(n, entries, monitor)?;
-    let Some(grain) = chunks.first().map(Vec::len) else {
-        return Ok(first);
-    };
-    let second = |row: u32| chunks[row as usize / grain][row as usize % grain].1;
+    let groups = Groups::new(n, || firsts().zip(0u32..), monitor)?;
     for i in 0..groups.len() {
         monitor.check()?;
         let rows = groups.get(i);
         // The second lanes are equal but for a collision of the first: then the rest of the group is gone over.
         let mut rest = Vec::new();
-        split(rows, second, &mut first, &mut rest)?;
+        split(rows, &second, &mut first, &mut rest)?;
         while !rest.is_empty() {
             let rows = std::mem::take(&mut rest);
-            split(&rows, second, &mut first, &mut rest)?;
+            split(&rows, &second, &mut first, &mut rest)?;
         }
     }
     Ok(first)
@@ -83,16 +83,19 @@ mod tests {
 
     #[test]
     fn equal_sequences_find_their_first_row() {
-        let chunks = vec![
-            vec![(1, 1), (2, 2), (1, 1)],
-            vec![(1, 5), (2, 2), (1, 5)],
-            vec![(1, 1)],
-        ];
-        assert_eq!(
-            first_equal(&chunks, 7, &Monitor::new()).unwrap(),
-            [0, 1, 0, 3, 1, 3, 0]
-        );
-        assert!(first_equal(&[], 0, &Monitor::new()).unwrap().is_empty());
+        let first = |hashes: &[Hash128]| {
+            let firsts = || hashes.iter().map(|hash| hash.0);
+            first_equal(
+                hashes.len(),
+                firsts,
+                |row| hashes[row as usize].1,
+                &Monitor::new(),
+            )
+            .unwrap()
+        };
+        let hashes = [(1, 1), (2, 2), (1, 1), (1, 5), (2, 2), (1, 5), (1, 1)];
+        assert_eq!(first(&hashes), [0, 1, 0, 3, 1, 3, 0]);
+        assert!(first(&[]).is_empty());
     }
 
     #[test]

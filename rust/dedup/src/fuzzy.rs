@@ -1,17 +1,14 @@
 //! Fuzzy deduplication of a column of texts.
 
-use crate::bands::{BandKeys, Groups};
-use crate::exact::{Hash128, SequenceHash, first_equal};
+use crate::exact::{SequenceHash, first_equal};
+use crate::groups::Groups;
 use crate::minhash::MinHash;
 use crate::shingles::Shingling;
+use crate::signatures::{self, GRAIN, Signatures, sign};
 use crate::union_find::UnionFind;
 use crate::verify::{BINS, Findings, Verifier};
-use biollm_core::hash::splitmix64;
 use biollm_core::{Error, Monitor, Pool, Result, limits};
 use biollm_text::Texts;
-
-/// Documents signed by one task.
-const SIGN_GRAIN: usize = 128;
 
 /// Buckets verified by one task.
 const VERIFY_GRAIN: usize = 32;
@@ -72,11 +69,37 @@ pub struct Clusters {
     pub histogram: [u64; BINS],
 }
 
+/// Signs all documents, for [`dedup_fuzzy`] to go on from: what it makes of its texts first, and may be given. Progress
+/// counts a unit a document.
+pub fn dedup_signatures(
+    texts: &Texts<'_>,
+    shingling: Shingling,
+    minhash: &MinHash,
+    pool: &Pool,
+    monitor: &Monitor,
+) -> Result<Vec<u64>> {
+    monitor.set_total(texts.len() as u64);
+    let chunks = sign(texts, 0..texts.len(), shingling, minhash, pool, monitor)?;
+    let values = texts.len() * signatures::width(minhash.bands());
+    let mut joined = limits::with_capacity(values, "signatures")?;
+    chunks.iter().for_each(|chunk| joined.extend_from_slice(chunk));
+    Ok(joined)
+}
+
 /// Clusters the rows whose shingle sets are similar: the connected components of the graph whose edges are the
 /// pairs that share a band key and have a Jaccard similarity of at least the threshold. The result does not
 /// depend on the number of threads. Progress counts two units a document: one for its signature, one spread
 /// over the verification of candidates.
-pub fn dedup_fuzzy(texts: &Texts<'_>, options: &Options, pool: &Pool, monitor: &Monitor) -> Result<Clusters> {
+///
+/// `signed` are the signatures of the first rows where they are there already, of [`dedup_signatures`] with the same
+/// options on a multiple of 128 rows each.
+pub fn dedup_fuzzy(
+    texts: &Texts<'_>,
+    signed: &[&[u64]],
+    options: &Options,
+    pool: &Pool,
+    monitor: &Monitor,
+) -> Result<Clusters> {
     let threshold = options.threshold;
     if !(threshold > 0.0 && threshold <= 1.0) {
         let message = format!("threshold is {threshold}: give more than 0 and at most 1");
@@ -86,16 +109,15 @@ pub fn dedup_fuzzy(texts: &Texts<'_>, options: &Options, pool: &Pool, monitor: &
     let n = texts.len();
     monitor.set_total(2 * n as u64);
 
-    let Signatures {
-        keys,
-        sequences,
-        signatures,
-    } = sign(texts, options.shingling, &minhash, pool, monitor)?;
+    let done = rows_signed(signed, n, options.bands)?;
+    monitor.advance(done as u64);
+    let rest = sign(texts, done..n, options.shingling, &minhash, pool, monitor)?;
+    let parts = signed.iter().copied().chain(rest.iter().map(Vec::as_slice));
+    let signatures = Signatures::new(parts, n, options.bands)?;
     let verifier = Verifier::new(texts, options.shingling, threshold, monitor);
-    let mut first = first_equal(&sequences, n, monitor)?;
-    drop(sequences);
+    let second = |row| signatures.sequence(row).1;
+    let mut first = first_equal(n, || signatures.first_lanes(), second, monitor)?;
     merge_equal_sets(&mut first, &signatures, &verifier, pool, monitor)?;
-    drop(signatures);
     let mut clusters = UnionFind::new(n)?;
     let mut pairs = Vec::new();
     for (b, &a) in (0u32..).zip(&first).filter(|&(b, &a)| a != b) {
@@ -105,11 +127,11 @@ pub fn dedup_fuzzy(texts: &Texts<'_>, options: &Options, pool: &Pool, monitor: &
     }
     let copies = pairs.len() as u64;
     let takes_part = |row: u32| first[row as usize] == row;
-    let buckets: Vec<Groups> = pool.map_chunks(keys.bands(), 1, monitor, |range| {
-        keys.groups(range.start, takes_part, monitor)
+    let buckets: Vec<Groups> = pool.map_chunks(signatures.bands(), 1, monitor, |range| {
+        signatures.groups(range.start, takes_part, monitor)
     })?;
     let histogram = verify(
-        &keys,
+        &signatures,
         buckets,
         &verifier,
         &mut clusters,
@@ -129,78 +151,40 @@ pub fn dedup_fuzzy(texts: &Texts<'_>, options: &Options, pool: &Pool, monitor: &
     })
 }
 
-/// What one pass over the texts gives.
-struct Signatures {
-    keys: BandKeys,
-    /// Of each document's sequence of shingles, by chunks of rows.
-    sequences: Vec<Vec<Hash128>>,
-    /// A hash of each document's signature, by chunks of rows.
-    signatures: Vec<Vec<u64>>,
-}
-
-fn sign(
-    texts: &Texts<'_>,
-    shingling: Shingling,
-    minhash: &MinHash,
-    pool: &Pool,
-    monitor: &Monitor,
-) -> Result<Signatures> {
-    let (n, bands) = (texts.len(), minhash.bands());
-    let chunks = pool.map_chunks(n, SIGN_GRAIN, monitor, |range| {
-        let (start, rows) = (range.start, range.len());
-        let mut keys = limits::filled(rows * bands, 0u64, "band keys")?;
-        let mut sequences = limits::with_capacity(rows, "hashes of documents")?;
-        let mut signatures = limits::with_capacity(rows, "hashes of documents")?;
-        let mut minima = minhash.signature()?;
-        for row in range {
-            minima.fill(u32::MAX);
-            let mut sequence = SequenceHash::default();
-            shingling.visit(texts.get(row), monitor, |shingles| {
-                sequence.update(shingles);
-                minhash.update(&mut minima, shingles);
-                Ok(())
-            })?;
-            sequences.push(sequence.finish());
-            let mut signature = 0;
-            for band in 0..bands {
-                let key = minhash.band_key(&minima, band);
-                signature = splitmix64(signature ^ key);
-                keys[band * rows + row - start] = key;
-            }
-            signatures.push(signature);
+/// The rows whose signatures are there already.
+fn rows_signed(signed: &[&[u64]], n: usize, bands: usize) -> Result<usize> {
+    let width = signatures::width(bands);
+    let mut rows = 0;
+    for part in signed {
+        if !part.len().is_multiple_of(GRAIN * width) {
+            let message = format!("signatures are of a multiple of {GRAIN} rows, {width} values a row");
+            return Err(Error::input("signatures", message));
         }
-        monitor.advance(rows as u64);
-        Ok((keys, sequences, signatures))
-    })?;
-    let (mut keys, mut sequences, mut signatures) = (Vec::new(), Vec::new(), Vec::new());
-    for chunk in chunks {
-        keys.push(chunk.0);
-        sequences.push(chunk.1);
-        signatures.push(chunk.2);
+        rows += part.len() / width;
     }
-    Ok(Signatures {
-        keys: BandKeys::new(SIGN_GRAIN, keys, n, bands),
-        sequences,
-        signatures,
-    })
+    if rows > n {
+        let message = format!("there are signatures of {rows} rows, but {n} texts");
+        return Err(Error::input("signatures", message));
+    }
+    Ok(rows)
 }
 
 /// Gives rows of another sequence but the same set of shingles to the first of them. Equal sets have equal
 /// signatures, so only rows that share a signature have their sets built, and each once.
 fn merge_equal_sets(
     first: &mut [u32],
-    signatures: &[Vec<u64>],
+    signatures: &Signatures<'_>,
     verifier: &Verifier<'_>,
     pool: &Pool,
     monitor: &Monitor,
 ) -> Result<()> {
     let entries = || {
-        let rows = signatures.iter().flatten().copied().zip(0u32..);
+        let rows = signatures.signatures().zip(0u32..);
         rows.filter(|&(_, row)| first[row as usize] == row)
     };
     let mut rows = Groups::new(first.len(), entries, monitor)?.into_rows();
     rows.sort_unstable();
-    let sets = pool.map_chunks(rows.len(), SIGN_GRAIN, monitor, |range| {
+    let sets = pool.map_chunks(rows.len(), GRAIN, monitor, |range| {
         let mut hashes = limits::with_capacity(range.len(), "hashes of sets")?;
         for &row in &rows[range] {
             let mut hash = SequenceHash::default();
@@ -209,7 +193,12 @@ fn merge_equal_sets(
         }
         Ok(hashes)
     })?;
-    for (i, &same) in first_equal(&sets, rows.len(), monitor)?.iter().enumerate() {
+    let firsts = || sets.iter().flatten().map(|hash| hash.0);
+    let second = |i: u32| sets[i as usize / GRAIN][i as usize % GRAIN].1;
+    for (i, &same) in first_equal(rows.len(), firsts, second, monitor)?
+        .iter()
+        .enumerate()
+    {
         first[rows[i] as usize] = rows[same as usize];
     }
     Ok(())
@@ -218,7 +207,7 @@ fn merge_equal_sets(
 /// Verifies the candidates band by band and joins those that pass. Within a band the buckets share no rows and
 /// see the clusters as the bands before have left them, so they can be verified in any order.
 fn verify(
-    keys: &BandKeys,
+    signatures: &Signatures<'_>,
     buckets: Vec<Groups>,
     verifier: &Verifier<'_>,
     clusters: &mut UnionFind,
@@ -226,7 +215,7 @@ fn verify(
     pool: &Pool,
     monitor: &Monitor,
 ) -> Result<[u64; BINS]> {
-    let (n, bands) = (keys.rows() as u64, keys.bands() as u64);
+    let (n, bands) = (signatures.rows() as u64, signatures.bands() as u64);
     let mut histogram = [0u64; BINS];
     for (band, buckets) in buckets.into_iter().enumerate() {
         clusters.flatten();
@@ -234,7 +223,7 @@ fn verify(
         let found = pool.map_chunks(buckets.len(), VERIFY_GRAIN, monitor, |range| {
             let mut findings = Findings::default();
             for i in range {
-                verifier.bucket(buckets.get(i), band, keys, frozen, &mut findings)?;
+                verifier.bucket(buckets.get(i), band, signatures, frozen, &mut findings)?;
             }
             Ok(findings)
         })?;
@@ -291,6 +280,7 @@ fn name_clusters(
 mod tests {
     use super::*;
     use crate::Unit;
+    use biollm_core::hash::splitmix64;
 
     fn options(threshold: f64) -> Options {
         let shingling = Shingling::new(Unit::Word, 2).unwrap();
@@ -304,7 +294,7 @@ mod tests {
         }
     }
 
-    fn dedup(rows: &[String], options: &Options, threads: usize) -> Result<Clusters> {
+    fn with_texts<T>(rows: &[String], threads: usize, call: impl FnOnce(&Texts<'_>, &Pool) -> T) -> T {
         let (mut offsets, mut data) = (vec![0i64], Vec::new());
         for row in rows {
             data.extend_from_slice(row.as_bytes());
@@ -312,7 +302,13 @@ mod tests {
         }
         let pool = Pool::new(Some(threads)).unwrap();
         let texts = Texts::new([(&offsets[..], &data[..])], 1 << 20, &pool, &Monitor::new()).unwrap();
-        dedup_fuzzy(&texts, options, &pool, &Monitor::new())
+        call(&texts, &pool)
+    }
+
+    fn dedup(rows: &[String], options: &Options, threads: usize) -> Result<Clusters> {
+        with_texts(rows, threads, |texts, pool| {
+            dedup_fuzzy(texts, &[], options, pool, &Monitor::new())
+        })
     }
 
     /// Families of texts of 30 words over a small vocabulary, with 0 to 5 words changed.
@@ -366,6 +362,43 @@ mod tests {
             let other = dedup(&rows, &options, threads).unwrap();
             assert_eq!((&other.cluster, &other.pairs), (&got.cluster, &got.pairs));
             assert_eq!((other.histogram, other.copies), (got.histogram, got.copies));
+        }
+    }
+
+    #[test]
+    fn signatures_may_be_made_before() {
+        let rows = corpus(700);
+        let options = options(0.6);
+        let minhash = MinHash::new(options.num_perm, options.bands, options.seed).unwrap();
+        let signed = |from: usize, to: usize| {
+            with_texts(&rows[from..to], 2, |texts, pool| {
+                dedup_signatures(texts, options.shingling, &minhash, pool, &Monitor::new()).unwrap()
+            })
+        };
+        let given = |parts: &[&[u64]]| {
+            with_texts(&rows, 2, |texts, pool| {
+                dedup_fuzzy(texts, parts, &options, pool, &Monitor::new())
+            })
+        };
+        let want = dedup(&rows, &options, 1).unwrap();
+        for cuts in [
+            vec![0, 128],
+            vec![0, 256, 256, 640],
+            vec![0, 128, 256, 384, 512, 640],
+        ] {
+            let parts: Vec<Vec<u64>> = cuts.windows(2).map(|cut| signed(cut[0], cut[1])).collect();
+            let got = given(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+            assert_eq!((&got.cluster, &got.pairs), (&want.cluster, &want.pairs));
+            assert_eq!((got.histogram, got.copies), (want.histogram, want.copies));
+        }
+        let (whole, odd) = (signed(0, 640), signed(0, 700));
+        for wrong in [
+            &odd[..],
+            &whole[1..],
+            &[whole.clone(), whole.clone()].concat()[..],
+            &[0],
+        ] {
+            assert!(matches!(given(&[wrong]), Err(Error::Input { .. })));
         }
     }
 

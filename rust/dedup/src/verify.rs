@@ -1,9 +1,9 @@
 //! Candidates put to the proof: the exact Jaccard similarity of two documents' shingle sets.
 
-use crate::bands::BandKeys;
 use crate::fuzzy::Pair;
 use crate::sets::ShingleSet;
 use crate::shingles::Shingling;
+use crate::signatures::Signatures;
 use crate::union_find::UnionFind;
 use biollm_core::{Monitor, Result, limits};
 use biollm_text::Texts;
@@ -69,7 +69,7 @@ impl<'a> Verifier<'a> {
         &self,
         rows: &[u32],
         band: usize,
-        keys: &BandKeys,
+        signatures: &Signatures<'_>,
         clusters: &UnionFind,
         findings: &mut Findings,
     ) -> Result<()> {
@@ -104,7 +104,7 @@ impl<'a> Verifier<'a> {
                         None => Arc::clone(set.insert(held.set(i)?)),
                     };
                     let other = held.set(j as usize)?;
-                    if mine.most_jaccard(&other) < self.threshold || keys.share_before(a, b, band) {
+                    if mine.most_jaccard(&other) < self.threshold || signatures.share_before(a, b, band) {
                         continue;
                     }
                     let jaccard = mine.jaccard(&other, self.monitor)?;
@@ -251,7 +251,8 @@ mod tests {
         let shingling = Shingling::new(crate::Unit::Word, 1).unwrap();
         let monitor = Monitor::new();
         let verifier = Verifier::new(&texts, shingling, 0.6, &monitor);
-        let keys = BandKeys::new(8, vec![vec![0; 5]], 5, 1);
+        let values = [0; 5 * 4];
+        let keys = Signatures::new([&values[..]], 5, 1).unwrap();
         let clusters = UnionFind::new(5).unwrap();
         let mut findings = Findings::default();
         verifier
@@ -284,7 +285,8 @@ mod tests {
             0.6,
             &monitor,
         );
-        let keys = BandKeys::new(8, vec![vec![0; 4]], 2, 2);
+        let values = [0; 2 * 5];
+        let keys = Signatures::new([&values[..]], 2, 2).unwrap();
         let clusters = UnionFind::new(2).unwrap();
         let mut findings = Findings::default();
         verifier

@@ -131,6 +131,46 @@ impl TextChunks {
     }
 }
 
+/// Arrays of native 64-bit words as Python hands them over: a list of buffers. Held for the length of a call.
+pub struct Words {
+    buffers: Vec<PyBuffer<u8>>,
+}
+
+impl<'py> FromPyObject<'_, 'py> for Words {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let mut buffers = Vec::new();
+        for item in object.try_iter()? {
+            let wrong = |_| PyTypeError::new_err("a list of contiguous buffers of bytes or words is needed");
+            buffers.push(byte_buffer(&item?).map_err(wrong)?);
+        }
+        Ok(Self { buffers })
+    }
+}
+
+impl Words {
+    /// The words of each buffer; `field` is what the argument is called.
+    pub fn slices(&self, field: &'static str) -> biollm_core::Result<Vec<&[u64]>> {
+        let slice = |buffer| {
+            let bytes = bytes_of(buffer);
+            let pointer = bytes.as_ptr().cast::<u64>();
+            if !bytes.len().is_multiple_of(8) || !(bytes.is_empty() || pointer.is_aligned()) {
+                return Err(Error::input(
+                    field,
+                    format!("{field}: a buffer of whole words is needed"),
+                ));
+            }
+            if bytes.is_empty() {
+                return Ok(&[][..]);
+            }
+            // SAFETY: aligned and as long (just checked); every bit pattern is a u64.
+            Ok(unsafe { std::slice::from_raw_parts(pointer, bytes.len() / 8) })
+        };
+        self.buffers.iter().map(slice).collect()
+    }
+}
+
 fn not_a_chunk() -> PyErr {
     PyTypeError::new_err("a text chunk is (offsets buffer, data buffer, rows), buffers of bytes")
 }

@@ -1,20 +1,52 @@
 //! Deduplication.
 
 use crate::border::{self, Count, Real, Text};
-use crate::buffers::{Buffer, TextChunks};
+use crate::buffers::{Buffer, TextChunks, Words};
 use biollm_core::{Error, Pool, limits};
-use biollm_dedup::{Clusters, Keep, Options, Shingling, Unit};
+use biollm_dedup::{Clusters, Keep, MinHash, Options, Shingling, Unit};
 use pyo3::prelude::*;
 
 /// Cluster ids and representatives (int64, a row each); the pairs: a, b (int64), jaccard (float64); the histogram of
 /// verified candidates (uint64, 20 bins); copies.
 type Found = (Buffer, Buffer, Buffer, Buffer, Buffer, Buffer, u64);
 
-/// Clusters texts by MinHash LSH and exact verification. `progress(done, total)` counts two units a document.
+/// Signs texts for `dedup_fuzzy`: bands + 3 values (uint64) a text. `progress(done, total)` counts texts.
 #[pyfunction]
 #[pyo3(signature = (
-    texts, *, threshold, unit, ngram, num_perm, bands, seed, keep, max_document_bytes=None, threads=None,
-    progress=None
+    texts, *, unit, ngram, num_perm, bands, seed, max_document_bytes=None, threads=None, progress=None
+))]
+#[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
+fn dedup_signatures(
+    py: Python<'_>,
+    texts: TextChunks,
+    unit: Text<'_>,
+    ngram: Count,
+    num_perm: Count,
+    bands: Count,
+    seed: Count,
+    max_document_bytes: Option<Count>,
+    threads: Option<Count>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Buffer> {
+    let unit = unit.0.to_string();
+    let signatures = border::run(py, progress, move |monitor| {
+        let limit = document_limit(max_document_bytes)?;
+        let shingling = Shingling::new(unit_by_name(&unit)?, ngram.size())?;
+        let minhash = MinHash::new(num_perm.size(), bands.size(), seed.0)?;
+        let pool = Pool::new(threads.map(Count::size))?;
+        let texts = texts.texts(limit, &pool, monitor)?;
+        biollm_dedup::dedup_signatures(&texts, shingling, &minhash, &pool, monitor)
+    })?;
+    Ok(signatures.into())
+}
+
+/// Clusters texts by MinHash LSH and exact verification. `signatures` are those of the first texts, where
+/// `dedup_signatures` made them before, of a multiple of 128 texts each. `progress(done, total)` counts two units a
+/// document.
+#[pyfunction]
+#[pyo3(signature = (
+    texts, *, threshold, unit, ngram, num_perm, bands, seed, keep, signatures=None, max_document_bytes=None,
+    threads=None, progress=None
 ))]
 #[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 fn dedup_fuzzy(
@@ -27,18 +59,14 @@ fn dedup_fuzzy(
     bands: Count,
     seed: Count,
     keep: Text<'_>,
+    signatures: Option<Words>,
     max_document_bytes: Option<Count>,
     threads: Option<Count>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Found> {
     let (unit, keep) = (unit.0.to_string(), keep.0.to_string());
     let found = border::run(py, progress, move |monitor| {
-        let limit = max_document_bytes.map_or(limits::MAX_DOCUMENT_BYTES as u64, |n| n.0);
-        let ceiling = limits::MAX_DOCUMENT_BYTES_CEILING;
-        if limit > ceiling as u64 {
-            let hint = "give less, or None for the default";
-            return Err(Error::limit("max_document_bytes", limit, ceiling as u64, hint));
-        }
+        let limit = document_limit(max_document_bytes)?;
         let options = Options {
             shingling: Shingling::new(unit_by_name(&unit)?, ngram.size())?,
             threshold: threshold.0,
@@ -48,14 +76,18 @@ fn dedup_fuzzy(
             keep: keep_by_name(&keep)?,
         };
         let pool = Pool::new(threads.map(Count::size))?;
-        let texts = texts.texts(limit as usize, &pool, monitor)?;
+        let texts = texts.texts(limit, &pool, monitor)?;
+        let signed = match &signatures {
+            Some(signatures) => signatures.slices("signatures")?,
+            None => Vec::new(),
+        };
         let Clusters {
             cluster,
             representative,
             pairs,
             copies,
             histogram,
-        } = biollm_dedup::dedup_fuzzy(&texts, &options, &pool, monitor)?;
+        } = biollm_dedup::dedup_fuzzy(&texts, &signed, &options, &pool, monitor)?;
         let mut a = limits::with_capacity(pairs.len(), "pairs")?;
         let mut b = limits::with_capacity(pairs.len(), "pairs")?;
         let mut jaccard = limits::with_capacity(pairs.len(), "pairs")?;
@@ -76,6 +108,16 @@ fn dedup_fuzzy(
         histogram.into(),
         copies,
     ))
+}
+
+fn document_limit(max_document_bytes: Option<Count>) -> biollm_core::Result<usize> {
+    let limit = max_document_bytes.map_or(limits::MAX_DOCUMENT_BYTES as u64, |n| n.0);
+    let ceiling = limits::MAX_DOCUMENT_BYTES_CEILING;
+    if limit > ceiling as u64 {
+        let hint = "give less, or None for the default";
+        return Err(Error::limit("max_document_bytes", limit, ceiling as u64, hint));
+    }
+    Ok(limit as usize)
 }
 
 fn unit_by_name(name: &str) -> biollm_core::Result<Unit> {
@@ -102,5 +144,6 @@ fn keep_by_name(name: &str) -> biollm_core::Result<Keep> {
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(dedup_signatures, module)?)?;
     module.add_function(wrap_pyfunction!(dedup_fuzzy, module)?)
 }

@@ -1,4 +1,4 @@
-//! Band keys of all documents, and the rows that share one.
+//! Rows that share a key.
 
 use biollm_core::{Monitor, Result, limits};
 
@@ -7,61 +7,6 @@ const PART_ROWS: usize = 1 << 14;
 
 /// Rows looked at between two looks at the monitor.
 const CHECK_ROWS: usize = 1 << 16;
-
-/// The band keys of all documents, in the chunks they were made in.
-pub struct BandKeys {
-    /// Rows of every chunk but the last.
-    grain: usize,
-    /// Each chunk's keys, all of band 0 first.
-    chunks: Vec<Vec<u64>>,
-    rows: usize,
-    bands: usize,
-}
-
-impl BandKeys {
-    /// `chunks[k]` holds the keys of rows `k * grain ..`, band by band.
-    pub fn new(grain: usize, chunks: Vec<Vec<u64>>, rows: usize, bands: usize) -> Self {
-        Self {
-            grain,
-            chunks,
-            rows,
-            bands,
-        }
-    }
-
-    /// The number of bands.
-    pub fn bands(&self) -> usize {
-        self.bands
-    }
-
-    /// The number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// The keys of one chunk in one band.
-    fn chunk(&self, chunk: usize, band: usize) -> &[u64] {
-        let rows = self.grain.min(self.rows - chunk * self.grain);
-        &self.chunks[chunk][band * rows..(band + 1) * rows]
-    }
-
-    fn key(&self, row: u32, band: usize) -> u64 {
-        let row = row as usize;
-        self.chunk(row / self.grain, band)[row % self.grain]
-    }
-
-    /// Whether two rows share a key in a band before `band`: then they have been candidates already.
-    pub fn share_before(&self, a: u32, b: u32, band: usize) -> bool {
-        (0..band).any(|earlier| self.key(a, earlier) == self.key(b, earlier))
-    }
-
-    /// The rows that share a key in this band, among those that `takes_part` says.
-    pub fn groups(&self, band: usize, takes_part: impl Fn(u32) -> bool, monitor: &Monitor) -> Result<Groups> {
-        let keys = || (0..self.chunks.len()).flat_map(|c| self.chunk(c, band)).copied();
-        let entries = || keys().zip(0u32..).filter(|&(_, row)| takes_part(row));
-        Groups::new(self.rows, entries, monitor)
-    }
-}
 
 /// Rows with equal keys: groups of two and more, each rising, in the order of their keys.
 pub struct Groups {
@@ -162,23 +107,5 @@ mod tests {
             let got: Vec<Vec<u32>> = (0..groups.len()).map(|i| groups.get(i).to_vec()).collect();
             assert_eq!(got, want, "n = {n}");
         }
-    }
-
-    #[test]
-    fn bands_of_chunks() {
-        // Rows 0..5 in chunks of 2; two bands with keys row / 2 and row % 2.
-        let chunks = vec![vec![0, 0, 0, 1], vec![1, 1, 0, 1], vec![2, 0]];
-        let keys = BandKeys::new(2, chunks, 5, 2);
-        let groups = |band| {
-            let groups = keys.groups(band, |_| true, &Monitor::new()).unwrap();
-            (0..groups.len())
-                .map(|i| groups.get(i).to_vec())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(groups(0), [vec![0, 1], vec![2, 3]]);
-        assert_eq!(groups(1), [vec![0, 2, 4], vec![1, 3]]);
-        assert!(keys.share_before(0, 1, 1) && !keys.share_before(0, 2, 1) && !keys.share_before(0, 1, 0));
-        let even = keys.groups(1, |row| row != 2, &Monitor::new()).unwrap();
-        assert_eq!((even.len(), even.get(0)), (2, &[0, 4][..]));
     }
 }
