@@ -23,7 +23,7 @@ torch = pytest.importorskip("torch")
 from biollm.models import Llama, model_config  # noqa: E402
 from biollm.training import baselines  # noqa: E402
 from biollm.training.batches import DocumentTokens, PackedStream  # noqa: E402
-from biollm.training.loop import train_step  # noqa: E402
+from biollm.training.loop import accumulate_gradients, update_weights  # noqa: E402
 from biollm.training.optimizer import make_optimizer  # noqa: E402
 from biollm.training.placement import resolve  # noqa: E402
 
@@ -79,7 +79,8 @@ def our_step(model: Llama, stream: PackedStream, rows: int) -> Step:
 
     def step() -> float:
         batch = stream.batch(next(position), rows)
-        loss, _ = train_step(model, optimizer, batch, accumulation=1, lr=LR, clip_norm=CLIP, placement=place)
+        loss = accumulate_gradients(model, batch, accumulation=1, placement=place)
+        update_weights(model, optimizer, lr=LR, clip_norm=CLIP)
         return float(loss)
 
     return step

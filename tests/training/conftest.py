@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -24,10 +25,17 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def make_shards(tmp_path: Path) -> MakeShards:
+def make_shards(tmp_path: Path, make_shards_in: MakeShards) -> MakeShards:
+    """`make_shards_in` the test's own folder."""
+    return functools.partial(make_shards_in, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def make_shards_in() -> MakeShards:
     """Writes documents (lists of ids; id 0 ends a text) as a folder of shards with a tokenizer of whole words."""
 
     def make(
+        parent: Path,
         train: Sequence[Sequence[int]],
         validation: Sequence[Sequence[int]] = (),
         *,
@@ -37,7 +45,7 @@ def make_shards(tmp_path: Path) -> MakeShards:
         name: str = "shards",
         words: str = "w",
     ) -> Path:
-        folder = tmp_path / name
+        folder = parent / name
         folder.mkdir()
         tokenizer = json.dumps(word_tokenizer(vocab_size, words)).encode()
         (folder / "tokenizer.json").write_bytes(tokenizer)
@@ -88,7 +96,7 @@ def word_tokenizer(vocab_size: int, words: str) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def documents() -> list[list[int]]:
     """80 documents of 2 to 60 ids with something to learn: each id tends to be followed by its successor."""
     generator = np.random.default_rng(7)

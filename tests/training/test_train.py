@@ -24,8 +24,7 @@ from biollm.models import Llama, ModelConfig, load_checkpoint, save_checkpoint
 from biollm.stages import StageContext, StageInput
 from biollm.tokenization.shard_writer import ShardWriter
 from biollm.tokenization.shards import Shards
-from biollm.training import Checkpoint, TrainOptions, load_state
-from biollm.training import pretraining as verb
+from biollm.training import Checkpoint, TrainOptions, load_state, resume
 from biollm.training.optimizer import make_optimizer
 from biollm.training.stage import STAGE
 from shared_data import shared_records
@@ -249,13 +248,13 @@ def test_an_interrupt_leaves_no_folder_that_looks_complete(
 
     with pytest.raises(KeyboardInterrupt):
         biollm.train(shards, output=output, steps=5, progress=interrupt, **FAST)
-    assert not list(output.iterdir())
+    assert [path.name for path in output.iterdir()] == [".partial"]
     biollm.train(shards, output=output, steps=2, **FAST)
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verb, "save_state", interrupted)
+    monkeypatch.setattr(resume, "save_state", interrupted)
     with pytest.raises(KeyboardInterrupt):
         biollm.train(shards, output=output, steps=2, **FAST)
     with pytest.raises(FileError):
@@ -292,7 +291,8 @@ except biollm.FileError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(errno.EFBIG), str(tmp_path / "out" / "model.safetensors")]
-    assert not list((tmp_path / "out").iterdir())
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".partial"]
+    assert not list((tmp_path / "out" / ".partial").glob("step-*"))
 
 
 @pytest.fixture

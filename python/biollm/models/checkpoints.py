@@ -29,7 +29,7 @@ from biollm.models.config import ModelConfig
 from biollm.models.hugging_face import special_ids
 from biollm.models.llama import Llama, Rotary
 
-__all__ = ["load_checkpoint", "read_config", "save_checkpoint", "write_tensors"]
+__all__ = ["load_checkpoint", "load_weights", "read_config", "save_checkpoint", "write_tensors"]
 
 MAX_JSON_BYTES: Final = 64 << 20
 
@@ -99,6 +99,23 @@ def load_checkpoint(
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model
+
+
+@torch.no_grad()
+def load_weights(folder: str | Path, model: Llama) -> None:
+    """Copy the weights of a checkpoint folder into a model that is there, whose tensors stay where and what they are.
+
+    Raises as `load_checkpoint`, where the folder's tensors are not those of the model.
+    """
+    folder = Path(folder)
+    homes = _find_tensors(folder)
+    _check_tensors(folder, homes, model, model.config)
+    targets = model.state_dict()
+    for path in dict.fromkeys(homes[name] for name in targets):
+        with _open(path) as file:
+            for name, target in targets.items():
+                if homes[name] == path:
+                    target.copy_(file.get_tensor(name))
 
 
 def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Path | None = None) -> list[Path]:

@@ -94,7 +94,8 @@ class TrainingState:
     """Where a run stood beside its weights and its optimizer.
 
     ``step``: optimizer steps done. ``position``: tokens of the packed stream consumed, where the next batch begins.
-    ``options``: those of the run. ``rng``: state of torch's generator on the CPU, and on cuda where that was used.
+    ``options``: those of the run that its output depends on. ``rng``: state of torch's generator on the CPU, and on
+    cuda where that was used.
     """
 
     step: int
@@ -162,7 +163,10 @@ def load_state(folder: str | os.PathLike[str], model: nn.Module, optimizer: torc
     parameters = dict(model.named_parameters())
     _check_moments(parameters, moments, paths[0])
     for name, parameter in parameters.items():
-        optimizer.state[parameter] = {moment: moments[f"{name}.{moment}"].to(parameter.device) for moment in _MOMENTS}
+        # Copied: what was read lies in the mapped file, at any address; the optimizer's own tensors are aligned.
+        optimizer.state[parameter] = {
+            moment: moments[f"{name}.{moment}"].to(parameter.device, copy=True) for moment in _MOMENTS
+        }
     return TrainingState(data["step"], data["position"], data["options"], rng)
 
 

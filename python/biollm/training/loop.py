@@ -10,6 +10,8 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +28,10 @@ Report = Callable[[int, int], None]
 
 @dataclass
 class History:
-    """What happened: one entry a step, and one a validation. Losses in nats a token."""
+    """What happened: one entry a step, and one a validation. Losses in nats a token.
+
+    ``whole``: False from the moment a step changes the weights until all of it is entered here.
+    """
 
     train_loss: list[float] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
@@ -34,11 +39,35 @@ class History:
     validation: list[tuple[int, float]] = field(default_factory=list)  # (steps done, loss)
     train_tokens: int = 0
     train_s: float = 0.0
+    whole: bool = True
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps done."""
+        return len(self.train_loss)
+
+    @property
+    def validated(self) -> int:
+        """Steps done at the last validation."""
+        return self.validation[-1][0] if self.validation else 0
 
     @property
     def tokens_per_s(self) -> float:
         """Train tokens a second of wall time, validations left out."""
         return self.train_tokens / self.train_s if self.train_s else 0.0
+
+
+class Keeper(Protocol):
+    """Who keeps the work of a run under way; ``resume.CheckpointKeeper``."""
+
+    def reached(self, step: int) -> None:
+        """``step`` steps are done."""
+
+    def settled(self, history: History) -> None:
+        """Called after each step and the validation behind it, and once where a run is gone on with."""
+
+    def last_good(self, step: int) -> Path | None:
+        """The newest checkpoint that lies before the weights which step ``step``, counted from 0, began with."""
 
 
 def summed_loss(model: nn.Module, batch: Batch, placement: Placement) -> Tensor:
@@ -58,29 +87,25 @@ def summed_loss(model: nn.Module, batch: Batch, placement: Placement) -> Tensor:
     )
 
 
-def train_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    *,
-    accumulation: int,
-    lr: float,
-    clip_norm: float,
-    placement: Placement,
-) -> tuple[Tensor, Tensor]:
-    """One optimizer step on ``batch``; (mean loss, norm of the gradient before clipping), scalars on the device."""
+def accumulate_gradients(model: nn.Module, batch: Batch, *, accumulation: int, placement: Placement) -> Tensor:
+    """The gradients of ``batch``, added to those there are; the mean loss, a float64 scalar on the device."""
     count = max(1, batch.loss_tokens)
     total = torch.zeros((), dtype=torch.float64, device=placement.device)
     for part in batch.split(accumulation):
         loss = summed_loss(model, part, placement) / count
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
+    return total
+
+
+def update_weights(model: nn.Module, optimizer: torch.optim.Optimizer, *, lr: float, clip_norm: float) -> Tensor:
+    """One optimizer step by the gradients there are, which it takes; their norm before clipping, on the device."""
     norm = clip_gradients(model, clip_norm)
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return total, norm
+    return norm
 
 
 @torch.no_grad()
@@ -105,42 +130,58 @@ def run(
     clip_norm: float,
     validate_every: int,
     placement: Placement,
+    history: History | None = None,
+    keeper: Keeper | None = None,
     report: Report | None = None,
 ) -> History:
     """Train for ``schedule.total_steps`` steps, validating every ``validate_every`` and after the last.
 
-    Raises ConfigError, naming step, rate and what to lower, where loss or gradient is no longer finite.
+    ``history``: of the steps done before, whose weights and moments ``model`` and ``optimizer`` have; is gone on with
+    in place. Nothing that depends on the clock has a part in what is computed.
+
+    Raises ConfigError, naming step, rate, what to lower and the last good checkpoint, where loss or gradient is no
+    longer finite.
     """
-    history = History()
-    batch = train.batch(0, batch_size)
-    for step in range(schedule.total_steps):
+    history = History() if history is None else history
+    total, step_tokens = schedule.total_steps, batch_size * train.seq_len
+    upcoming: Batch | None = None
+    while True:
+        done = history.steps
+        due = done > history.validated and (done % validate_every == 0 or done == total)
+        if validation is not None and due:
+            loss = validate(model, validation, rows=batch_size // accumulation, placement=placement)
+            history.validation.append((done, loss))
+        if done and keeper is not None:
+            keeper.settled(history)
+        if done and report is not None:
+            report(done, total)
+        if done == total:
+            return history
+        batch = train.batch(done * step_tokens, batch_size) if upcoming is None else upcoming
         started = time.perf_counter()
-        lr = schedule(step)
-        loss, norm = train_step(
-            model, optimizer, batch, accumulation=accumulation, lr=lr, clip_norm=clip_norm, placement=placement
-        )
-        tokens = batch.num_tokens
-        batch = train.batch((step + 1) * batch_size * train.seq_len, batch_size)  # while a GPU still works
-        _record(history, step, float(loss), float(norm), lr, clip_norm)
-        history.train_tokens += tokens
+        lr = schedule(done)
+        mean = accumulate_gradients(model, batch, accumulation=accumulation, placement=placement)
+        history.whole = False
+        norm = update_weights(model, optimizer, lr=lr, clip_norm=clip_norm)
+        upcoming = train.batch((done + 1) * step_tokens, batch_size)  # while a GPU still works
+        _check_finite(done, float(mean), float(norm), lr, clip_norm, keeper)
+        history.train_loss.append(float(mean))
+        history.learning_rate.append(lr)
+        history.gradient_norm.append(float(norm))
+        history.train_tokens += batch.num_tokens
         history.train_s += time.perf_counter() - started
-        done = step + 1
-        if validation is not None and (done % validate_every == 0 or done == schedule.total_steps):
-            history.validation.append(
-                (done, validate(model, validation, rows=batch_size // accumulation, placement=placement))
-            )
-        if report is not None:
-            report(done, schedule.total_steps)
-    return history
+        history.whole = True
+        if keeper is not None:
+            keeper.reached(done + 1)
 
 
-def _record(history: History, step: int, loss: float, norm: float, lr: float, clip_norm: float) -> None:
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
-        remedy = "lower lr" + ("" if clip_norm > 0.0 else ", set clip_norm to 1.0") + " or raise warmup_fraction"
-        if step == 0:
-            remedy = "nothing was trained yet: look for NaN or huge values in the weights training starts from"
-        raise ConfigError(f"training diverged: at step {step} {what} with lr {lr:.3g}; {remedy}", field="lr", value=lr)
-    history.train_loss.append(loss)
-    history.learning_rate.append(lr)
-    history.gradient_norm.append(norm)
+def _check_finite(step: int, loss: float, norm: float, lr: float, clip_norm: float, keeper: Keeper | None) -> None:
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
+    remedy = "lower lr" + ("" if clip_norm > 0.0 else ", set clip_norm to 1.0") + " or raise warmup_fraction"
+    if step == 0:
+        remedy = "nothing was trained yet: look for NaN or huge values in the weights training starts from"
+    if keeper is not None and (good := keeper.last_good(step)) is not None:
+        remedy += f"; the last good checkpoint is {good}: start={str(good)!r} goes on from it, into another output"
+    raise ConfigError(f"training diverged: at step {step} {what} with lr {lr:.3g}; {remedy}", field="lr", value=lr)

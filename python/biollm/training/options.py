@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from biollm.errors import ConfigError
 
 ALGORITHM_VERSION: Final = 1
 """Raised when the same options and shards give other weights."""
-UNMATCHED_OPTIONS: Final = frozenset({"threads"})
+UNMATCHED_OPTIONS: Final = frozenset({"threads", "checkpoint_every"})
 """Options that do not change the output."""
 DEVICES: Final = ("auto", "cpu", "cuda")
 DTYPES: Final = ("auto", "float32", "bfloat16", "float64")
@@ -38,10 +38,15 @@ class TrainOptions:
         validate_every: steps between validations (one more at the end); None = up to ten over the run, as many as
             cost a tenth of its time.
         seed: of the initial weights and the order of the documents.
+    What is kept while training, to go on from after a kill:
+        checkpoint_every: steps between checkpoints of the run under way; None = by time: often enough to lose at most
+            ten minutes, and below that seldom enough to cost at most a fiftieth of the training's time.
     Where:
         device: ``cpu``, ``cuda`` or ``auto`` (cuda where present).
         dtype: ``float32``, ``float64``, ``bfloat16`` (autocast over float32 weights) or ``auto`` (bfloat16 on cuda,
             else float32).
+        deterministic: torch's deterministic algorithms alone, a warning for an operation that has none; None = on the
+            CPU, not on cuda, where they are slower.
         threads: of torch on the CPU; None = the cores this process may use.
     """
 
@@ -63,8 +68,10 @@ class TrainOptions:
     clip_norm: float = 1.0
     validate_every: int | None = None
     seed: int = 0
+    checkpoint_every: int | None = None
     device: str = "auto"
     dtype: str = "auto"
+    deterministic: bool | None = None
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -79,9 +86,11 @@ class TrainOptions:
         _integer("batch_size", self.batch_size, 1, 2**20)
         _integer("accumulation", self.accumulation, 1, self.batch_size)
         _integer("seed", self.seed, 0, 2**63 - 1)
-        for name in ("steps", "validate_every"):
+        for name in ("steps", "validate_every", "checkpoint_every"):
             if (count := getattr(self, name)) is not None:
                 _integer(name, count, 1, 2**40)
+        if not isinstance(self.deterministic, bool | None):
+            raise TypeError(f"deterministic must be a boolean or None, not {type(self.deterministic).__name__}")
         if self.threads is not None:
             _integer("threads", self.threads, 1, 1024)
         if self.epochs is not None:
@@ -105,6 +114,11 @@ class TrainOptions:
                 field="accumulation",
                 value=self.accumulation,
             )
+
+
+def matched_options(options: TrainOptions) -> dict[str, Any]:
+    """The options that change the output, as plain JSON values."""
+    return {name: value for name, value in asdict(options).items() if name not in UNMATCHED_OPTIONS}
 
 
 def _one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -60,6 +61,33 @@ def torch_threads(threads: int | None) -> Iterator[int]:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def deterministic_algorithms(enabled: bool | None, placement: Placement) -> Iterator[None]:
+    """Have torch use deterministic algorithms alone inside the block, or not; as it was set afterwards.
+
+    None: on the CPU alone. An operation without such an algorithm warns. On cuda, matrix products need a setting of
+    cuBLAS's in the environment, which is made where there is none and stays: it is read when cuBLAS is first used.
+    """
+    if enabled is None:
+        enabled = placement.device.type == "cpu"
+    if enabled and placement.device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(enabled, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def arithmetic(placement: Placement) -> dict[str, str | int]:
+    """What else the last bits of a sum depend on, beside software and options: the processor and the threads on it."""
+    if placement.device.type == "cuda":
+        return {"processor": torch.cuda.get_device_name(placement.device)}
+    kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {"processor": kind, "threads": torch.get_num_threads()}
 
 
 def check_memory(config: ModelConfig, placement: Placement, *, rows: int, seq_len: int) -> None:

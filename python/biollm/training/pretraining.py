@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
+import logging
 import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,29 +15,38 @@ import torch
 
 from biollm import _native
 from biollm.atomic import write_json
-from biollm.errors import ConfigError, FileError, FormatError, InputError
+from biollm.errors import InputError
 from biollm.manifest import InputRecord, Manifest, StageTimer
-from biollm.models import Llama, ModelConfig, load_checkpoint, model_config, save_checkpoint
+from biollm.models import Llama, ModelConfig, load_checkpoint, model_config
 from biollm.models.checkpoints import read_config
+from biollm.partial import Partial, open_partial
 from biollm.tokenization.shards import Shard, Shards
 from biollm.training import baselines
 from biollm.training.batches import DocumentTokens, PackedStream
-from biollm.training.checkpoint import STATE_FILES, Checkpoint, TrainingState, begin_checkpoint, save_state
-from biollm.training.loop import run
+from biollm.training.checkpoint import Checkpoint, begin_checkpoint
+from biollm.training.loop import History, run
 from biollm.training.optimizer import make_optimizer
-from biollm.training.options import ALGORITHM_VERSION, UNMATCHED_OPTIONS, TrainOptions
-from biollm.training.placement import Placement, check_memory, resolve, torch_threads
+from biollm.training.options import ALGORITHM_VERSION, TrainOptions, matched_options
+from biollm.training.placement import (
+    Placement,
+    arithmetic,
+    check_memory,
+    deterministic_algorithms,
+    resolve,
+    torch_threads,
+)
 from biollm.training.report import Outcome, summarize
+from biollm.training.resume import CheckpointKeeper, Trainee
 from biollm.training.schedule import Schedule, default_learning_rate, make_schedule
+from biollm.training.sources import Source, check_sources, listed, pad_id, record, work_key_of
 
 if TYPE_CHECKING:
     from biollm.results import Progress
 
+LOG: Final = logging.getLogger("biollm.train")
 MAX_VALIDATIONS: Final = 10
 VALIDATION_SHARE: Final = 0.1
 """Where ``validate_every`` is not given: at most so many validations, at this share of the training's time."""
-
-Source = str | os.PathLike[str] | Shards
 
 
 def train(  # noqa: D417  (the options are described in TrainOptions)
@@ -64,23 +72,28 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
     clip_norm: float = 1.0,
     validate_every: int | None = None,
     seed: int = 0,
+    checkpoint_every: int | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    deterministic: bool | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Checkpoint:
     """Pretrain a Llama-type model on token shards.
 
+    A run that was cut off, by a kill or a Ctrl-C, is gone on with by the same call: from the newest checkpoint in
+    ``output/.partial``, and to the same bytes on the CPU (see `sources.work_key_of`). Anything else there is removed.
+
     Args:
         source: a folder of shards or an opened ``Shards``, or several of one tokenizer, trained on together.
         output: folder of the checkpoint; emptied before training where it holds an earlier one, refused where it holds
-            anything else.
+            anything else; an unfinished run in it is gone on with.
         start: a Hugging Face folder of a Llama-type model to go on from; its ``tokenizer.json`` must be the shards'.
         progress: called with (steps done, steps in all) after each step; what it raises ends the run, unwritten.
         size, steps, epochs, seq_len, batch_size, accumulation: what is trained, and how much; see `TrainOptions`.
         lr, schedule, warmup_fraction, decay_fraction, final_lr_fraction: the rate over time; see `TrainOptions`.
         weight_decay, beta1, beta2, eps, clip_norm: of AdamW and the gradient; see `TrainOptions`.
-        validate_every, seed, device, dtype, threads: see `TrainOptions`.
+        validate_every, seed, checkpoint_every, device, dtype, deterministic, threads: see `TrainOptions`.
 
     Returns:
         The checkpoint that was written.
@@ -89,7 +102,7 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
         InputError: shards without a train token or a predicted one, of different tokenizers, or not those of ``start``;
             an output folder that holds something else.
         ConfigError: an option out of range, or more tokens a row than ``start`` has context; also where training
-            diverges (loss or gradient not finite), naming step and rate.
+            diverges (loss or gradient not finite), naming step, rate and the last good checkpoint.
         LimitError: the model or the batch is larger than the memory there is.
         FileError, FormatError: shards or checkpoint missing or broken; the output cannot be written.
     """
@@ -112,18 +125,20 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
         clip_norm=clip_norm,
         validate_every=validate_every,
         seed=seed,
+        checkpoint_every=checkpoint_every,
         device=device,
         dtype=dtype,
+        deterministic=deterministic,
         threads=threads,
     )
-    shards = [item if isinstance(item, Shards) else Shards.open(item) for item in _listed(source)]
+    shards = [item if isinstance(item, Shards) else Shards.open(item) for item in listed(source)]
     folders = [*(item.folder for item in shards), *([Path(start)] if start is not None else [])]
     return pretrain(
         shards,
         Path(start) if start is not None else None,
         options,
         output=Path(output),
-        inputs=[_record(folder) for folder in folders],
+        inputs=[record(folder) for folder in folders],
         progress=progress,
     )
 
@@ -136,18 +151,83 @@ def pretrain(
     output: Path,
     inputs: Sequence[InputRecord],
     progress: Progress | None = None,
+    log: logging.Logger = LOG,
 ) -> Checkpoint:
     """``train`` with everything opened: what the function and the recipe's stage have in common."""
     timer = StageTimer()
-    _check_sources(shards, start, options)
+    check_sources(shards, start, options)
     placement = resolve(options.device, options.dtype)
     corpus = Corpus.of(shards, options)
     config = _config(shards[0], start, options)
     check_memory(config, placement, rows=options.batch_size // options.accumulation, seq_len=options.seq_len)
     # Before the hours of training, not after: what cannot be written shows now.
-    begin_checkpoint(output, [*(item.folder for item in shards), *([start] if start is not None else [])])
+    folders = [*(item.folder for item in shards), *([start] if start is not None else [])]
+    begin_checkpoint(output, folders)
+    partial = open_partial(output, work_key_of(options, folders, placement))
+    assert partial is not None  # a key is None for inputs in memory alone
+    with closing(partial):
+        fitted = _fit(corpus, shards[0].folder, config, start, options, placement, partial, output, progress, log)
+        outcome = Outcome(
+            options=options,
+            history=fitted.history,
+            parameters=fitted.parameters,
+            train_tokens=corpus.train.documents.num_tokens,
+            validation_bytes=corpus.validation_bytes,
+            validation_tokens=corpus.validation.documents.num_tokens if corpus.validation is not None else 0,
+            baselines=corpus.baselines(),
+            device=str(placement.device),
+            dtype=str(placement.autocast or placement.weights).removeprefix("torch."),
+            resumptions=partial.resumptions,
+        )
+        write_json(output / "summary.json", summarize(outcome).to_dict())
+        manifest = Manifest(
+            verb="train",
+            kind="checkpoint",
+            algorithm_version=ALGORITHM_VERSION,
+            options=matched_options(options),
+            inputs=tuple(inputs),
+            counts={
+                "parameters": outcome.parameters,
+                "steps": fitted.history.steps,
+                "train_tokens": fitted.history.train_tokens,
+                "validation_tokens": outcome.validation_tokens,
+            },
+            outputs={name: _native.hash_file(output / name) for name in fitted.files},
+            wall_s=timer.wall_s,
+            cpu_s=timer.cpu_s,
+            resumptions=partial.resumptions,
+        )
+        manifest.write(output)
+        partial.discard()
+    return Checkpoint(output, manifest)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    history: History
+    parameters: int
+    files: list[str]  # of the checkpoint, relative to its folder
+
+
+def _fit(
+    corpus: Corpus,
+    tokenizer_folder: Path,
+    config: ModelConfig,
+    start: Path | None,
+    options: TrainOptions,
+    placement: Placement,
+    partial: Partial,
+    output: Path,
+    progress: Progress | None,
+    log: logging.Logger,
+) -> _Fitted:
+    """Train, from where an earlier run was cut off, and write weights and state; torch's settings are put back."""
     devices = [torch.cuda.current_device()] if placement.device.type == "cuda" else []
-    with torch_threads(options.threads), torch.random.fork_rng(devices):
+    with (
+        torch_threads(options.threads),
+        deterministic_algorithms(options.deterministic, placement),
+        torch.random.fork_rng(devices),
+    ):
         torch.manual_seed(options.seed)
         model = _model(config, start, placement)
         plan = _schedule(corpus, model, options, from_checkpoint=start is not None)
@@ -158,56 +238,28 @@ def pretrain(
             betas=(options.beta1, options.beta2),
             eps=options.eps,
         )
-        history = run(
-            model,
-            optimizer,
-            plan,
-            corpus.train,
-            corpus.validation,
-            batch_size=options.batch_size,
-            accumulation=options.accumulation,
-            clip_norm=options.clip_norm,
-            validate_every=options.validate_every or _validation_interval(corpus, plan, options),
-            placement=placement,
-            report=progress,
-        )
-        rng = {"cpu": torch.get_rng_state()}
-        if devices:
-            rng["cuda"] = torch.cuda.get_rng_state()
-    outcome = Outcome(
-        options=options,
-        history=history,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        train_tokens=corpus.train.documents.num_tokens,
-        validation_bytes=corpus.validation_bytes,
-        validation_tokens=corpus.validation.documents.num_tokens if corpus.validation is not None else 0,
-        baselines=corpus.baselines(),
-        device=str(placement.device),
-        dtype=str(placement.autocast or placement.weights).removeprefix("torch."),
-    )
-    files = save_checkpoint(output, model, shards[0].folder)
-    position = min(plan.total_steps * options.batch_size * options.seq_len, corpus.train.num_tokens or 2**63)
-    save_state(output, model, optimizer, TrainingState(plan.total_steps, position, asdict(options), rng))
-    write_json(output / "summary.json", summarize(outcome).to_dict())
-    names = [*(str(file.relative_to(output)) for file in files), *STATE_FILES]
-    manifest = Manifest(
-        verb="train",
-        kind="checkpoint",
-        algorithm_version=ALGORITHM_VERSION,
-        options={name: value for name, value in asdict(options).items() if name not in UNMATCHED_OPTIONS},
-        inputs=tuple(inputs),
-        counts={
-            "parameters": outcome.parameters,
-            "steps": plan.total_steps,
-            "train_tokens": history.train_tokens,
-            "validation_tokens": outcome.validation_tokens,
-        },
-        outputs={name: _native.hash_file(output / name) for name in sorted(names)},
-        wall_s=timer.wall_s,
-        cpu_s=timer.cpu_s,
-    )
-    manifest.write(output)
-    return Checkpoint(output, manifest)
+        trainee = Trainee(model, optimizer, options, tokenizer_folder, corpus.train.num_tokens)
+        keeper = CheckpointKeeper(partial, trainee, total=plan.total_steps, arithmetic=arithmetic(placement), log=log)
+        history = keeper.restore()
+        with keeper.saving_on_the_way_out(history):
+            run(
+                model,
+                optimizer,
+                plan,
+                corpus.train,
+                corpus.validation,
+                batch_size=options.batch_size,
+                accumulation=options.accumulation,
+                clip_norm=options.clip_norm,
+                validate_every=options.validate_every or _validation_interval(corpus, plan, options),
+                placement=placement,
+                history=history,
+                keeper=keeper,
+                report=progress,
+            )
+            keeper.trim()  # room for the output
+            files = trainee.write(output, history.steps)
+    return _Fitted(history, sum(parameter.numel() for parameter in model.parameters()), files)
 
 
 @dataclass(frozen=True)
@@ -266,7 +318,7 @@ def _config(shards: Shards, start: Path | None, options: TrainOptions) -> ModelC
         shards.vocab_size,
         max_seq_len=options.seq_len,  # a context longer than what is trained on would promise what it cannot do
         eos_id=shards.eos_id,
-        pad_id=_pad_id(shards),
+        pad_id=pad_id(shards),
     )
 
 
@@ -300,84 +352,8 @@ def _validation_interval(corpus: Corpus, plan: Schedule, options: TrainOptions) 
     return math.ceil(plan.total_steps / min(MAX_VALIDATIONS, max(1, affordable)))
 
 
-def _check_sources(shards: Sequence[Shards], start: Path | None, options: TrainOptions) -> None:
-    """One vocabulary for all that comes in."""
-    if not shards:
-        raise InputError("no shards are given", field="source")
-    if (first := shards[0]).tokenizer_sha256 is None:
-        raise InputError(
-            "the shards name no tokenizer, which a checkpoint needs: write them by tokenize", path=first.folder
-        )
-    for item in shards[1:]:
-        if (item.tokenizer_sha256, item.vocab_size) != (first.tokenizer_sha256, first.vocab_size):
-            raise InputError(
-                f"{item.folder} and {first.folder} have different tokenizers: tokenize one with the other's",
-                path=item.folder,
-                field="source",
-            )
-    if start is not None:
-        _check_start(first, start, options)
-
-
-def _check_start(shards: Shards, start: Path, options: TrainOptions) -> None:
-    path = start / "tokenizer.json"
-    try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise FileError.from_os_error(error, path) from error
-    if found != shards.tokenizer_sha256:
-        raise InputError(
-            f"the shards were made by another tokenizer than {path} (sha256 {shards.tokenizer_sha256} and {found}): "
-            f"tokenize the documents with tokenizer={str(start)!r}",
-            path=path,
-            field="start",
-        )
-    config = read_config(start)
-    if config.vocab_size < shards.vocab_size:
-        raise InputError(
-            f"the model has {config.vocab_size} token ids, the shards {shards.vocab_size}", path=start, field="start"
-        )
-    if config.max_seq_len < options.seq_len:
-        raise ConfigError(
-            f"seq_len {options.seq_len} is over the context of {start}, {config.max_seq_len} tokens: lower seq_len",
-            path=start,
-            field="seq_len",
-            value=options.seq_len,
-        )
-
-
-def _pad_id(shards: Shards) -> int | None:
-    """The id of the token that the shards' tokenizer_config.json calls pad_token."""
-    try:
-        settings = json.loads((shards.folder / "tokenizer_config.json").read_bytes())
-        added = json.loads(shards.tokenizer_path.read_bytes())["added_tokens"]
-        return next((token["id"] for token in added if token["content"] == settings.get("pad_token")), None)
-    except OSError as error:
-        raise FileError.from_os_error(error, shards.folder) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"the tokenizer's files are broken: {error!r}", path=shards.folder) from error
-
-
 def _bytes(shard: Shard) -> int:
     """UTF-8 bytes of a shard's documents."""
     import pyarrow.compute as pc
 
     return int(pc.sum(shard.documents().column("bytes")).as_py() or 0)
-
-
-def _listed(source: Source | Sequence[Source]) -> Iterable[Source]:
-    if isinstance(source, str | os.PathLike | Shards):
-        return [source]
-    if not isinstance(source, Sequence):
-        raise TypeError(f"source must be a folder of shards, Shards or a list of them, not {type(source).__name__}")
-    return source
-
-
-def _record(folder: Path) -> InputRecord:
-    """How the manifest knows an input: by its own manifest, else by the file that stands for its content."""
-    if (folder / "manifest.json").is_file():
-        return InputRecord.of_stage(folder, str(folder))
-    for name in ("shards.json", "model.safetensors", "model.safetensors.index.json", "config.json"):
-        if (folder / name).is_file():
-            return InputRecord.of_file(folder / name)
-    raise FileError("neither token shards nor a checkpoint", path=folder, errno=errno.ENOENT)

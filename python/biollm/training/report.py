@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from biollm.manifest import Resumption
 from biollm.results import Series, Summary
 from biollm.training.baselines import Baselines
 from biollm.training.loop import History
@@ -29,6 +30,7 @@ class Outcome:
     baselines: Baselines | None
     device: str
     dtype: str
+    resumptions: tuple[Resumption, ...] = ()
 
 
 def summarize(outcome: Outcome) -> Summary:
@@ -65,6 +67,8 @@ def summarize(outcome: Outcome) -> Summary:
         "train_s": history.train_s,
         "device": outcome.device,
         "dtype": outcome.dtype,
+        "resumptions": len(outcome.resumptions),
+        "steps_repeated": sum(item.repeated for item in outcome.resumptions),
     }
     return Summary(title="train", facts=facts, series=_curves(history, baselines))
 

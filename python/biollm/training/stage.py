@@ -30,6 +30,7 @@ def run(context: StageContext, options: TrainOptions) -> Checkpoint:
         output=context.folder,
         inputs=[item.record or InputRecord.of_stage(item.path, item.name) for item in context.inputs],
         progress=context.progress,
+        log=context.log,
     )
 
 
