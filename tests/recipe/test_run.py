@@ -70,7 +70,8 @@ def test_a_run_and_the_same_again(place: Path) -> None:
     assert first.report == place / "RUN" / "report.html"
     assert first.report.is_file()
     assert record(place)["status"] == "complete"
-    assert sorted(p.name for p in (place / "RUN").iterdir()) == ["one", "report.html", "run.json", "three", "two"]
+    names = ["log.jsonl", "one", "report.html", "run.json", "three", "two"]
+    assert sorted(p.name for p in (place / "RUN").iterdir()) == names
     before = (place / "RUN" / "one" / "manifest.json").stat().st_mtime_ns
     again = go(place)
     assert statuses(again) == "mmm"

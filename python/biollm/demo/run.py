@@ -12,13 +12,14 @@ from biollm.errors import ConfigError, FileError, InputError
 from biollm.manifest import StageTimer
 from biollm.recipe import RunProgress, RunResult
 from biollm.recipe import run as run_recipe
-from biollm.recipe.folder import LOCK_NAME
+from biollm.recipe.folder import LOCK_NAME, remove_temporary
 from biollm.recipe.run import Status
 from biollm.report import write_report
 
 RECIPE_NAME = "recipe.toml"
 SAMPLE_NAME = "sample"
 SCORE_NAME = "score.json"
+_SAMPLE_FILES = ("truth.parquet", *(f"part-{number}.jsonl.gz" for number in range(10)))
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ def demo(
     _sample(sample, size, progress)
     result = run_recipe(recipe_path, output=folder, progress=progress)
     stages = {stage.name: stage for stage in result.stages}
-    threshold = stages["dedup"].manifest.options["threshold"]
+    manifest = stages["dedup"].manifest
+    assert manifest is not None  # all stages ran or match
+    threshold = manifest.options["threshold"]
     scored = score(sample / "truth.parquet", stages["dedup"].folder, stages["select"].folder, threshold)
     write_json(folder / SCORE_NAME, scored.to_dict())
     report = write_report(folder, extra=(scored.summary(),))
@@ -89,6 +92,7 @@ def _sample(sample: Path, size: str, progress: RunProgress | None) -> None:
         if sample_is_written(sample, size):
             status = "matched"
         else:
+            remove_temporary(sample, _SAMPLE_FILES)
             write_sample(sample, size)
             status = "complete"
     finally:
@@ -99,7 +103,7 @@ def _sample(sample: Path, size: str, progress: RunProgress | None) -> None:
 def _claim(folder: Path, recipe: str, overwrite: bool) -> None:
     """Makes `folder` or finds it ours; anything else it refuses or, with `overwrite`, clears where it would mislead."""
     try:
-        names = sorted(path.name for path in folder.iterdir() if path.name != LOCK_NAME) if folder.exists() else []
+        names = sorted(path.name for path in folder.iterdir() if not _is_left(path.name)) if folder.exists() else []
         found = (folder / RECIPE_NAME).read_text("utf-8", "replace") if RECIPE_NAME in names else None
     except OSError as error:
         raise FileError.from_os_error(error, folder) from error
@@ -116,8 +120,14 @@ def _claim(folder: Path, recipe: str, overwrite: bool) -> None:
         _clear_sample(folder / SAMPLE_NAME)
 
 
+def _is_left(name: str) -> bool:
+    """Whether a name is one that a demo cut off at its very beginning leaves: a lock, the recipe half written."""
+    return name == LOCK_NAME or (name.startswith(f".{RECIPE_NAME}.") and name.endswith(".tmp"))
+
+
 def _clear_sample(sample: Path) -> None:
     """Removes another sample: the recipe would read its files as well. Refuses where a foreign file lies there."""
+    remove_temporary(sample, _SAMPLE_FILES)
     try:
         inside = sorted(sample.iterdir()) if sample.exists() else []
         foreign = [path.name for path in inside if not _is_sample_file(path)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -14,14 +15,14 @@ from typing import Final
 from biollm.atomic import make_folder
 from biollm.errors import FileError, FormatError, InputError
 from biollm.manifest import Manifest
-from biollm.partial import FOLDER_NAME, is_partial
+from biollm.partial import FOLDER_NAME, is_partial, open_partial
 
 LOCK_NAME: Final = ".lock"
 _OUR_SUFFIXES: Final = frozenset(
     {".parquet", ".json", ".jsonl", ".gz", ".zst", ".tokens", ".offsets", ".mask", ".safetensors", ".jinja"}
 )
 _TEMPORARY: Final = re.compile(r"\..*\.tmp\Z")
-_ALWAYS_OURS: Final = frozenset({"manifest.json", "summary.json", "report.html", "report_extra.json"})
+_ALWAYS_OURS: Final = re.compile(r"(manifest|summary|report_extra)\.json|report\.html|compare-[^/]*\.html")
 
 
 @contextmanager
@@ -119,6 +120,30 @@ def clear(folder: Path) -> None:
         raise FileError.from_os_error(error, folder) from error
 
 
+def has_unfinished_work(folder: Path) -> bool:
+    """Whether a verb began here, or was about to, and did not finish: its work in progress lies in the folder."""
+    partial = folder / FOLDER_NAME
+    return partial.is_dir() and not partial.is_symlink()
+
+
+def drop_unfinished_work(folder: Path) -> None:
+    """Removes work in progress of a folder whose result stands: nobody will go on with it.
+
+    Raises:
+        FileError: the system refused.
+    """
+    if has_unfinished_work(folder):
+        open_partial(folder, None)
+
+
+def remove_temporary(folder: Path, names: Iterable[str]) -> None:
+    """Removes what killed runs were writing under temporary names (`biollm.atomic`) for the files `names`."""
+    for name in names:
+        for left in folder.glob(f".{glob.escape(name)}.*.tmp"):
+            with suppress(OSError):
+                left.unlink()
+
+
 def is_finished(folder: Path) -> bool:
     """Whether a stage has committed its folder."""
     return (folder / "manifest.json").is_file()
@@ -148,6 +173,6 @@ def _is_ours(name: str, listed: frozenset[str], ours: bool) -> bool:
     base = name.rpartition("/")[2]
     if name in listed or is_partial(name) or _TEMPORARY.match(base):
         return True
-    if (listed or ours) and name in _ALWAYS_OURS:
+    if (listed or ours) and _ALWAYS_OURS.fullmatch(name):
         return True
     return ours and not base.startswith(".") and Path(base).suffix in _OUR_SUFFIXES

@@ -12,6 +12,7 @@ from typing import Any
 from biollm import _native
 from biollm.errors import BiollmError
 from biollm.manifest import InputRecord, Manifest, package_versions
+from biollm.recipe.folder import is_finished
 from biollm.recipe.graph import Node, Source
 from biollm.recipe.options import plain, toml_text
 from biollm.stages import StageInput
@@ -49,11 +50,21 @@ def stage_inputs(node: Node, run_folder: Path) -> tuple[StageInput, ...]:
     return tuple(inputs)
 
 
-def match_folder(node: Node, inputs: tuple[StageInput, ...], folder: Path, *, verify: bool = False) -> Match:
+def match_stage(node: Node, run_folder: Path, *, verify: bool = False, renew: bool = True) -> Match:
+    """`match_folder` of a stage's own folder, where the stages above may be unfinished as well."""
+    for source in node.sources:
+        if source.stage is not None and not is_finished(run_folder / source.stage):
+            return Match(None, f"its input {source.stage!r} is not finished")
+    return match_folder(node, stage_inputs(node, run_folder), run_folder / node.name, verify=verify, renew=renew)
+
+
+def match_folder(
+    node: Node, inputs: tuple[StageInput, ...], folder: Path, *, verify: bool = False, renew: bool = True
+) -> Match:
     """Holds what a stage would do against the manifest of its folder.
 
     A file whose size, times and inode are as recorded counts as unchanged; where only the times differ its bytes are
-    hashed, and the record is renewed if they are equal. With `verify` every input and every output is hashed.
+    hashed, and with `renew` the record is renewed if they are equal. With `verify` every input and output is hashed.
     """
     try:
         manifest = Manifest.read(folder)
@@ -72,7 +83,7 @@ def match_folder(node: Node, inputs: tuple[StageInput, ...], folder: Path, *, ve
         return Match(None, reason)
     if reason := _outputs_differ(manifest.outputs, folder, verify):
         return Match(None, reason)
-    if records != manifest.inputs:
+    if records != manifest.inputs and renew:
         manifest = replace(manifest, inputs=records)
         manifest.write(folder)
     return Match(manifest, warnings=_version_changes(manifest.versions))
