@@ -191,8 +191,7 @@ def dedup_signatures(
     threads: int | None = None,
     progress: _Progress | None = None,
 ) -> Buffer:
-    """Signs texts for `dedup_fuzzy`, which takes the signatures of a multiple of 128 texts: bands + 3 values (uint64) a
-    text."""
+    """Signs texts for `dedup_fuzzy`, which takes those of a multiple of 128 texts: bands + 3 values (uint64) a text."""
 
 # --- select ---------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,7 @@
-"""Folders of documents: `documents/part-00000.parquet` and so on, each file whole or absent, `manifest.json` last."""
+"""Folders of documents: `documents/part-00000.parquet` and so on, each file whole or absent, `manifest.json` last.
+
+With work in progress (`biollm.partial`) the parts lie there until all are written; a full one is not written again.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
 
+from biollm import _native
 from biollm.atomic import atomic_path, make_folder, write_json
 from biollm.errors import BiollmError, FileError, InputError
 from biollm.manifest import Manifest
-from biollm.partial import is_partial
+from biollm.partial import Partial, is_partial
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from biollm.results import Summary
 
-__all__ = ["DocumentWriter", "begin_folder", "blocks", "document_writer", "finish_folder", "write_parquet"]
+__all__ = ["DocumentWriter", "at_row", "begin_folder", "blocks", "document_writer", "finish_folder", "write_parquet"]
 
 #: Rows a file.
 ROWS_PER_FILE: Final = 1_000_000
@@ -115,28 +120,31 @@ def _paths(sources: Any) -> list[Path]:
 class DocumentWriter:
     """Writes documents into the parts of a folder.
 
-    Made by `document_writer`, which knows the `folder`, the `schema` and the `stack` that closes the open file.
+    Made by `document_writer`, which knows the `folder`, the `schema`, the `stack` that closes the open file, and the
+    work in progress (`partial`).
 
     Attributes:
         outputs: file name in the folder → xxh3-128, of the parts that are finished.
         rows: written so far.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema, stack: ExitStack, partial: Partial | None = None) -> None:
         self.outputs: dict[str, str] = {}
         self.rows = 0
-        self._folder = make_folder(folder / "documents")
+        self._partial = partial
+        self._folder = make_folder((folder if partial is None else partial.path) / "documents")
         self._schema = schema
         self._stack = stack
         self._rows_in_part = 0
+        self._parquet: pq.ParquetWriter | None = None
         self._begin_part()
 
     def write(self, table: pa.Table) -> None:
-        """Appends the rows of a `table` of the writer's schema."""
+        """Appends the rows of a table of the writer's schema."""
         if self._rows_in_part and self._rows_in_part + len(table) > ROWS_PER_FILE:
-            self._finish_part()
+            self._finish_part(full=True)
             self._begin_part()
-        if len(table):
+        if len(table) and self._parquet is not None:
             self._parquet.write_table(table)
         self._rows_in_part += len(table)
         self.rows += len(table)
@@ -144,29 +152,56 @@ class DocumentWriter:
     def _begin_part(self) -> None:
         import pyarrow.parquet as pq
 
-        name = f"part-{len(self.outputs):05}.parquet"
-        self._file = self._stack.enter_context(atomic_path(self._folder / name))
+        self._rows_in_part = 0
+        self._name = f"part-{len(self.outputs):05}.parquet"
+        self._kept = self._kept_checksum()
+        if self._kept is not None:
+            self._parquet = None  # the rows that it holds go by
+            return
+        self._file = self._stack.enter_context(atomic_path(self._folder / self._name))
         self._parquet = pq.ParquetWriter(self._file.path, self._schema, compression="zstd")
         self._stack.callback(self._parquet.close)
-        self._rows_in_part = 0
 
-    def _finish_part(self) -> None:
-        self._stack.close()
-        assert self._file.xxh3_128 is not None
-        self.outputs[f"documents/{self._file.target.name}"] = self._file.xxh3_128
+    def _finish_part(self, *, full: bool) -> None:
+        checksum = self._kept
+        if checksum is None:
+            self._stack.close()
+            checksum = self._file.xxh3_128
+            if full and self._partial is not None:
+                self._partial.keep(self._name, (), xxh3_128=checksum)
+        assert checksum is not None
+        self.outputs[f"documents/{self._name}"] = checksum
+
+    def _kept_checksum(self) -> str | None:
+        """The checksum of the part that comes now, if an earlier run has written it."""
+        piece = self._partial.kept(self._name) if self._partial is not None else None
+        if piece is None:
+            return None
+        try:
+            found = _native.hash_file(self._folder / self._name)
+        except FileError:
+            return None
+        return found if found == piece.facts["xxh3_128"] else None
 
 
 @contextmanager
-def document_writer(folder: Path, schema: pa.Schema) -> Iterator[DocumentWriter]:
-    """A writer of documents of a `schema` into `folder/documents`; when the block ends well, every part is published.
+def document_writer(folder: Path, schema: pa.Schema, partial: Partial | None = None) -> Iterator[DocumentWriter]:
+    """A writer of documents into `folder/documents`; when the block ends well, every part is published.
+
+    Args:
+        folder: a verb's output.
+        schema: of the documents.
+        partial: the folder's work in progress. The rows must be those of the run that left it, in the same tables.
 
     Raises:
         FileError: the system refused (a full disk); parts that are not finished are removed.
     """
     with ExitStack() as stack:
-        writer = DocumentWriter(folder, schema, stack)
+        writer = DocumentWriter(folder, schema, stack, partial)
         yield writer
-        writer._finish_part()
+        writer._finish_part(full=False)
+    if partial is not None:
+        partial.place(writer.outputs)
 
 
 def write_parquet(path: Path, table: pa.Table) -> str:
@@ -184,7 +219,7 @@ def write_parquet(path: Path, table: pa.Table) -> str:
 
 
 def blocks(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
-    """The rows of a stream (`reader`) in tables of up to about `BLOCK_BYTES` and `BLOCK_ROWS`, whatever its batches are."""
+    """The rows of `reader` in tables of up to about `BLOCK_BYTES` and `BLOCK_ROWS`, whatever its batches are."""
     import pyarrow as pa
 
     held: list[pa.RecordBatch] = []
@@ -209,13 +244,26 @@ def _slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         yield batch.slice(start, step)
 
 
-def finish_folder(result: DecisionsT, folder: Path, documents: Mapping[str, str]) -> DecisionsT:
+def at_row(error: BiollmError, first_row: int) -> BiollmError:
+    """The error with the row of the source in place of that of the block."""
+    if error.row is None or first_row == 0:
+        return error
+    row = error.row + first_row
+    message = error.message.replace(f"row {error.row}", f"row {row}")
+    attributes = {**error._attributes(), "row": row}
+    return type(error)(message, **attributes)
+
+
+def finish_folder(
+    result: DecisionsT, folder: Path, documents: Mapping[str, str], partial: Partial | None = None
+) -> DecisionsT:
     """Writes `decisions.parquet`, `summary.json` and `manifest.json` behind the kept documents.
 
     Args:
         result: of the verb.
         folder: holds the parts of the kept documents.
         documents: their names in the folder → xxh3-128.
+        partial: the folder's work in progress, which is then of no more use.
 
     Returns:
         The result with the manifest that was written.
@@ -226,6 +274,8 @@ def finish_folder(result: DecisionsT, folder: Path, documents: Mapping[str, str]
     outputs = dict(documents)
     outputs["decisions.parquet"] = write_parquet(folder / "decisions.parquet", result.decisions())
     outputs["summary.json"] = write_json(folder / "summary.json", result.summary().to_dict())
-    manifest = replace(result.manifest, outputs=outputs)
+    manifest = replace(result.manifest, outputs=outputs, resumptions=partial.resumptions if partial is not None else ())
     manifest.write(folder)
+    if partial is not None:
+        partial.discard()
     return replace(result, manifest=manifest)

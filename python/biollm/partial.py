@@ -1,27 +1,35 @@
 """Work that survives a kill: what a verb has finished so far, beside its output, for the next run to go on from.
 
 `OUT/.partial/` holds `key.json`, which says what the work was made from, and whatever files the verb puts there, each
-whole or absent. It is of use only to a run of the same key; it goes when the manifest is written.
+whole or absent. It is of use only to a run of the same key and version of this library; it goes when the manifest is
+written.
+
+What is no file of the output is kept as pieces. `NAME.piece` holds the parts end to end, then a JSON object (`sizes` of
+the parts in bytes, `xxh3_128` of their slices of 16 MiB, `facts`), then that object's own xxh3-128 (32 hexadecimal
+digits) and its length (20 decimal digits).
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from biollm import _native
-from biollm.atomic import make_folder, write_json
+from biollm.atomic import atomic_path, make_folder, write_json
 from biollm.errors import FileError
 from biollm.manifest import Resumption
+from biollm.results import Progress
+from biollm.telemetry import event
 
-__all__ = ["FOLDER_NAME", "Partial", "is_partial", "open_partial", "work_key"]
+__all__ = ["FOLDER_NAME", "Partial", "Piece", "is_partial", "open_partial", "reporting", "work_key"]
 
 FOLDER_NAME: Final = ".partial"
 """Of the work in progress, inside the verb's output folder."""
@@ -29,6 +37,10 @@ _KEY: Final = "key.json"
 _REACHED: Final = "reached"
 _RESUMPTIONS: Final = "resumptions.json"
 _TEMPORARY: Final = re.compile(r"\..*\.tmp")
+#: What `hash_bytes` takes at a time, with room.
+_HASHED_BYTES: Final = 16 << 20
+_DIGITS: Final = 20
+_CHECKSUM: Final = 32
 
 
 def is_partial(name: str) -> bool:
@@ -53,8 +65,22 @@ def work_key(
     """
     if identities is None:
         return None
-    plain = json.dumps([verb, algorithm_version, dict(options), identities], sort_keys=True, allow_nan=False)
+    versions = [algorithm_version, _native.__version__]
+    plain = json.dumps([verb, versions, dict(options), identities], sort_keys=True, allow_nan=False)
     return _native.hash_bytes(plain.encode())
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of work as it was kept.
+
+    Attributes:
+        parts: the bytes of each part, aligned to 8 bytes where those before it are multiples of 8 bytes.
+        facts: plain JSON values.
+    """
+
+    parts: tuple[memoryview, ...]
+    facts: Mapping[str, Any]
 
 
 class Partial:
@@ -87,12 +113,13 @@ class Partial:
         except OSError as error:
             raise FileError.from_os_error(error, self.path / _REACHED) from error
 
-    def resume(self, kept: int, unit: str) -> Resumption | None:
+    def resume(self, kept: int, unit: str, log: logging.Logger | None = None) -> Resumption | None:
         """Notes from where this run goes on; call it once, where `resumed`.
 
         Args:
             kept: units of the earlier run that need not be done again.
             unit: what is counted ("steps", "documents").
+            log: gets an event "resumed" (unit, kept, done, repeated).
 
         Returns:
             What was kept and what is repeated; `None` where the earlier run had done nothing yet.
@@ -104,7 +131,82 @@ class Partial:
         self.resumptions = (*self.resumptions, resumption)
         write_json(self.path / _RESUMPTIONS, [asdict(item) for item in self.resumptions])
         self.reached(kept)
+        if log is not None:
+            message = f"going on from {kept:,} of {done:,} {unit} that an interrupted run had done"
+            event(log, "resumed", message, unit=unit, kept=kept, done=done, repeated=resumption.repeated)
         return resumption
+
+    def keep(self, name: str, parts: Iterable[Any], **facts: Any) -> None:
+        """Keeps a piece of work, in place of an earlier one of the name.
+
+        Args:
+            name: of the piece.
+            parts: contiguous buffers.
+            facts: plain JSON values.
+
+        Raises:
+            FileError: the system refused.
+        """
+        views = [memoryview(part).cast("B") for part in parts]
+        trailer = {"sizes": [view.nbytes for view in views], "xxh3_128": _checksum(views), "facts": facts}
+        written = json.dumps(trailer, allow_nan=False).encode()
+        with atomic_path(self._piece(name)) as file, file.path.open("wb") as stream:
+            for view in views:
+                stream.write(view)
+            stream.write(written + _native.hash_bytes(written).encode() + b"%0*d" % (_DIGITS, len(written)))
+
+    def kept(self, name: str) -> Piece | None:
+        """A piece of an earlier run; `None` where there is none, or not as it was written."""
+        try:
+            whole = memoryview(self._piece(name).read_bytes())
+            end = len(whole) - _DIGITS - _CHECKSUM
+            start = end - int(bytes(whole[-_DIGITS:]))
+            written = bytes(whole[start:end])
+            if start < 0 or _native.hash_bytes(written).encode() != bytes(whole[end:-_DIGITS]):
+                return None
+            trailer = json.loads(written)
+        except (OSError, ValueError):
+            return None
+        parts, at = [], 0
+        for size in trailer["sizes"]:
+            parts.append(whole[at : at + size])
+            at += size
+        return Piece(tuple(parts), trailer["facts"]) if _checksum(parts) == trailer["xxh3_128"] else None
+
+    def kept_run(self, name: str) -> Iterator[Piece]:
+        """The pieces NAME-00000, NAME-00001 and so on, up to the first that is missing or damaged."""
+        number = 0
+        while (piece := self.kept(f"{name}-{number:05}")) is not None:
+            yield piece
+            number += 1
+
+    def drop(self, name: str) -> None:
+        """Removes a piece that is of no more use, if it is there."""
+        with suppress(OSError):
+            self._piece(name).unlink(missing_ok=True)
+
+    def place(self, names: Iterable[str]) -> None:
+        """Gives finished files their names in the output: `.partial/NAME` becomes `NAME`.
+
+        They keep the old name too, where the file system can, so that a kill before the manifest loses none.
+
+        Raises:
+            FileError: the system refused.
+        """
+        folders = set()
+        for name in names:
+            source, target = self.path / name, self.path.parent / name
+            folders.add(make_folder(target.parent))
+            try:
+                target.unlink(missing_ok=True)
+                try:
+                    os.link(source, target)
+                except OSError:  # no hard links here
+                    source.replace(target)
+            except OSError as error:
+                raise FileError.from_os_error(error, target) from error
+        for folder in folders:
+            _sync(folder)
 
     def discard(self) -> None:
         """Removes the folder: the work is finished, or no longer wanted."""
@@ -121,11 +223,35 @@ class Partial:
         with suppress(OSError, AttributeError):
             self.close()
 
+    def _piece(self, name: str) -> Path:
+        return self.path / f"{name}.piece"
+
     def _read_reached(self) -> int:
         try:
             return int((self.path / _REACHED).read_bytes())
         except (OSError, ValueError):
             return 0
+
+
+def reporting(partial: Partial | None, progress: Progress | None, before: int, *, earlier: int = 0) -> Progress | None:
+    """The progress of one native call of several: with what the calls before have done, and noted in `partial`.
+
+    Args:
+        partial: the work in progress, if any.
+        progress: the caller's, if any; it is told no total.
+        before: units that the calls before have done.
+        earlier: units of earlier passes, which count only for `partial`.
+    """
+    if partial is None and progress is None:
+        return None
+
+    def report(done: int, _: int | None) -> None:
+        if partial is not None:
+            partial.reached(earlier + before + done)
+        if progress is not None:
+            progress(before + done, None)
+
+    return report
 
 
 def open_partial(folder: Path, key: str | None) -> Partial | None:
@@ -165,6 +291,22 @@ def _read_resumptions(path: Path) -> tuple[Resumption, ...]:
         return tuple(Resumption(**item) for item in json.loads((path / _RESUMPTIONS).read_bytes()))
     except (OSError, ValueError, TypeError):
         return ()
+
+
+def _checksum(parts: Iterable[memoryview]) -> str:
+    starts = ((part, start) for part in parts for start in range(0, part.nbytes, _HASHED_BYTES))
+    hashes = [_native.hash_bytes(bytes(part[start : start + _HASHED_BYTES])) for part, start in starts]
+    return _native.hash_bytes("".join(hashes).encode())
+
+
+def _sync(folder: Path) -> None:
+    """Makes the names in a folder durable; some file systems (network ones) refuse, and the names are there anyway."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _remove_temporary(path: Path) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from biollm import _native
-from biollm.columns import text_chunks, values
+from biollm.columns import values
+from biollm.deduplication.clustering import Clusterer
 from biollm.deduplication.folder import write_documents
 from biollm.deduplication.options import ALGORITHM_VERSION, DedupOptions, Keep
 from biollm.deduplication.result import DedupResult
 from biollm.deduplication.summary import show_removed
 from biollm.document_files import begin_folder, blocks, finish_folder
 from biollm.manifest import InputRecord, Manifest, StageTimer
+from biollm.partial import open_partial, work_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from biollm.results import Progress
 
 __all__ = ["dedup", "dedup_documents"]
+
+LOG: Final = logging.getLogger("biollm.dedup")
 
 
 def dedup(
@@ -71,7 +75,8 @@ def dedup(
         seed: draws the permutations.
         max_document_bytes: longest document, UTF-8; `None` is 256 MiB.
         output: a folder for the kept documents (with a column `cluster_id`), `decisions.parquet`, `summary.json` and
-            `manifest.json`.
+            `manifest.json`. Where a run with these arguments was cut off there, and the source is of files, this one
+            goes on from it.
         threads: worker threads; `None` is the cores this process may use.
         progress: called with documents done and documents in all; a document counts half when it is signed and half
             when its candidates are verified.
@@ -110,55 +115,53 @@ def dedup_documents(
     output: str | os.PathLike[str] | None = None,
     inputs: Sequence[InputRecord] | None = None,
     progress: Progress | None = None,
+    log: logging.Logger = LOG,
 ) -> DedupResult:
     """`dedup` on documents that are open: what the function and the stage share.
 
     Args:
-        source: what the documents were made of; the result's `filter` reads it again.
+        source: what the documents were made of; the result's `filter` reads it again, and it is known again by it.
         documents: to be deduplicated.
         options: checked ones.
         output: as in `dedup`.
         inputs: what the manifest says of the inputs; without them, what the documents know.
         progress: as in `dedup`.
+        log: told of an interrupted run that this one goes on from.
     """
     import pyarrow as pa
 
     from biollm.readers import as_documents
+    from biollm.readers.identities import source_identities
 
     timer = StageTimer()
     folder = begin_folder(output, source, verb="dedup") if output is not None else None
+    unfinished = None
+    if folder is not None:
+        key = work_key("dedup", ALGORITHM_VERSION, options.matched(), source_identities(source))
+        unfinished = open_partial(folder, key)
     # Without an output only these columns are needed, and the others are let go.
     wanted = [name for name in documents.schema.names if folder is not None or name in ("id", "text", "source")]
     schema = pa.schema([documents.schema.field(name) for name in wanted])
-    held = [block.select(wanted) for block in blocks(documents.reader())]
+    clusterer = Clusterer(options, unfinished, progress, log)
+    held = []
+    for block in blocks(documents.reader()):
+        clusterer.add(block.column("text"))
+        held.append(block.select(wanted))
     table = pa.concat_tables(held) if held else schema.empty_table()
-    texts = table.column("text")
-    cluster_id, representative, a, b, jaccard, histogram, copies = _native.dedup_fuzzy(
-        text_chunks(texts),
-        threshold=options.threshold,
-        unit=options.unit,
-        ngram=options.words_in_shingle,
-        num_perm=options.num_perm,
-        bands=options.bands,
-        seed=options.seed,
-        keep=options.keep,
-        max_document_bytes=options.max_document_bytes,
-        threads=options.threads,
-        progress=None if progress is None else partial(_halved, progress),
-    )
+    found = clusterer.clusters(table.column("text"))
     pairs = pa.table(
         {
-            "a": pa.array(values(a, "int64")),
-            "b": pa.array(values(b, "int64")),
-            "jaccard": pa.array(values(jaccard, "float64")),
+            "a": pa.array(values(found.a, "int64")),
+            "b": pa.array(values(found.b, "int64")),
+            "jaccard": pa.array(values(found.jaccard, "float64")),
         }
     )
     result = DedupResult(
         ids=table.column("id"),
-        cluster_id=values(cluster_id, "int64"),
-        representative=values(representative, "int64"),
+        cluster_id=values(found.cluster_id, "int64"),
+        representative=values(found.representative, "int64"),
         sources=_text_column(table, "source"),
-        histogram=tuple(values(histogram, "uint64").tolist()),
+        histogram=tuple(values(found.histogram, "uint64").tolist()),
         removed=(),
         manifest=Manifest(
             verb="dedup",
@@ -171,11 +174,11 @@ def dedup_documents(
         _source=source,
         _open_documents=partial(as_documents, text=options.text, id=options.id),
     )
-    documents_written = write_documents(result, folder, schema, [table]) if folder is not None else {}
-    counts = _counts(result, table.column("text"), copies)
+    documents_written = write_documents(result, folder, schema, held, unfinished) if folder is not None else {}
+    counts = _counts(result, table.column("text"), found.copies)
     manifest = replace(result.manifest, counts=counts, wall_s=timer.wall_s, cpu_s=timer.cpu_s)
     result = replace(result, removed=show_removed(result, table.column("text")), manifest=manifest)
-    return finish_folder(result, folder, documents_written) if folder is not None else result
+    return finish_folder(result, folder, documents_written, unfinished) if folder is not None else result
 
 
 def _counts(result: DedupResult, texts: pa.ChunkedArray, copies: int) -> dict[str, int]:
@@ -196,10 +199,6 @@ def _counts(result: DedupResult, texts: pa.ChunkedArray, copies: int) -> dict[st
         "text_bytes_in": int(text_bytes.sum()),
         "text_bytes_kept": int(text_bytes[keep].sum()),
     }
-
-
-def _halved(progress: Progress, done: int, total: int | None) -> None:
-    progress(done // 2, total // 2 if total is not None else None)
 
 
 def _text_column(table: pa.Table, name: str) -> pa.ChunkedArray | None:

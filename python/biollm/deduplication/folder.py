@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from biollm.document_files import document_writer
 from biollm.errors import InputError
+from biollm.partial import Partial
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["write_documents"]
 
 
-def write_documents(result: DedupResult, folder: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> dict[str, str]:
+def write_documents(
+    result: DedupResult, folder: Path, schema: pa.Schema, tables: Iterable[pa.Table], partial: Partial | None = None
+) -> dict[str, str]:
     """Writes the documents that stay, with an int64 column `cluster_id` at the end (in place of one they have).
 
     Args:
@@ -25,6 +28,7 @@ def write_documents(result: DedupResult, folder: Path, schema: pa.Schema, tables
         folder: to hold `documents/`.
         schema: of the tables.
         tables: all documents that were deduplicated, in order.
+        partial: the folder's work in progress.
 
     Returns:
         File name in the folder → xxh3-128.
@@ -38,7 +42,7 @@ def write_documents(result: DedupResult, folder: Path, schema: pa.Schema, tables
     cluster_id = pa.field("cluster_id", pa.int64(), nullable=False)
     written = pa.schema([*(schema.field(name) for name in carried), cluster_id], metadata=schema.metadata)
     row = 0
-    with document_writer(folder, written) as writer:
+    with document_writer(folder, written, partial) as writer:
         for table in tables:
             end = row + len(table)
             if end > len(result):

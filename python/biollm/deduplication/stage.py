@@ -27,6 +27,7 @@ def run(context: StageContext, options: DedupOptions) -> DedupResult:
         output=context.folder,
         inputs=context.records(),
         progress=context.progress,
+        log=context.log,
     )
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from biollm import _native
-from biollm.columns import text_chunks, values
 from biollm.document_files import begin_folder, blocks, document_writer, finish_folder
-from biollm.errors import BiollmError
 from biollm.manifest import InputRecord, Manifest, StageTimer
+from biollm.partial import open_partial, work_key
+from biollm.selection.measuring import Measurer, scores_table
 from biollm.selection.options import ALGORITHM_VERSION, DEFAULT_RULES, SelectOptions
 from biollm.selection.result import DroppedText, Selection
 from biollm.selection.rules import Rule, Threshold, failed_rules, resolve
-from biollm.selection.statistics import STATISTICS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["select", "select_documents"]
 
+LOG: Final = logging.getLogger("biollm.select")
 #: Dropped documents shown for each rule, and characters of each.
 SHOWN_A_RULE: Final = 2
 SHOWN_CHARACTERS: Final = 800
@@ -64,7 +64,8 @@ def select(
         text: column of the text, or several joined by a blank line.
         id: column of the ids; without one a row is known by its file and row number.
         max_document_bytes: longest document, UTF-8; `None` is 256 MiB.
-        output: a folder for the kept documents, `decisions.parquet`, `summary.json` and `manifest.json`.
+        output: a folder for the kept documents, `decisions.parquet`, `summary.json` and `manifest.json`. Where a run
+            with these arguments was cut off there, and the source is of files, this one goes on from it.
         threads: worker threads; `None` is the cores this process may use. The result does not depend on it.
         progress: called with the documents done.
 
@@ -99,26 +100,34 @@ def select_documents(
     output: str | os.PathLike[str] | None = None,
     inputs: Sequence[InputRecord] | None = None,
     progress: Progress | None = None,
+    log: logging.Logger = LOG,
 ) -> Selection:
     """`select` on documents that are open: what the function and the stage share.
 
     Args:
-        source: what the documents were made of, for the result's `filter`.
+        source: what the documents were made of, for the result's `filter`, and to know them again.
         documents: to be measured.
         options: checked ones.
         output: as in `select`.
         inputs: what the manifest says of the inputs; without them, what the documents know.
         progress: as in `select`.
+        log: told of an interrupted run that this one goes on from.
     """
     from biollm.readers import as_documents
+    from biollm.readers.identities import source_identities
 
     timer = StageTimer()
     folder = begin_folder(output, source, verb="select") if output is not None else None
+    unfinished = None
+    if folder is not None:
+        key = work_key("select", ALGORITHM_VERSION, options.matched(), source_identities(source))
+        unfinished = open_partial(folder, key)
     applied = resolve(options.rules, options.thresholds)
+    measurer = Measurer(options, unfinished, progress, log)
     measured = _Measured(applied, options.groups())
-    with document_writer(folder, documents.schema) if folder is not None else nullcontext() as writer:
+    with document_writer(folder, documents.schema, unfinished) if folder is not None else nullcontext() as writer:
         for block in blocks(documents.reader()):
-            keep = measured.add(block, _measure(block, options, measured.rows, progress))
+            keep = measured.add(block, measurer.scores(block))
             if writer is not None:
                 writer.write(block.filter(keep))
     rows, kept = measured.rows, measured.kept
@@ -133,7 +142,9 @@ def select_documents(
         cpu_s=timer.cpu_s,
     )
     result = measured.result(manifest, source, partial(as_documents, text=options.text, id=options.id))
-    return finish_folder(result, folder, writer.outputs) if folder is not None and writer is not None else result
+    if folder is None or writer is None:
+        return result
+    return finish_folder(result, folder, writer.outputs, unfinished)
 
 
 class _Measured:
@@ -185,7 +196,7 @@ class _Measured:
 
         return Selection(
             ids=pa.chunked_array(self._ids, type=pa.large_string()),
-            scores=pa.concat_tables(self._scores) if self._scores else _scores([], self.groups),
+            scores=pa.concat_tables(self._scores) if self._scores else scores_table([], self.groups),
             failed=np.concatenate(self._failed) if self._failed else np.zeros(0, dtype=np.uint64),
             rules=self.rules,
             sources=pa.chunked_array(self._sources, type=pa.large_string()) if self._sources else None,
@@ -201,45 +212,3 @@ def _is_text(kind: pa.DataType) -> bool:
 
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value))
-
-
-def _measure(block: pa.Table, options: SelectOptions, first_row: int, progress: Progress | None) -> pa.Table:
-    groups = options.groups()
-    try:
-        columns = _native.gopher_statistics(
-            text_chunks(block.column("text")),
-            quality="quality" in groups,
-            repetition="repetition" in groups,
-            max_document_bytes=options.max_document_bytes,
-            threads=options.threads,
-            progress=None if progress is None else lambda done, _: progress(first_row + done, None),
-        )
-    except BiollmError as error:
-        raise _at_row(error, first_row) from None
-    return _scores(columns, groups)
-
-
-def _scores(columns: Sequence[tuple[str, str, _native.Buffer]], groups: Iterable[str]) -> pa.Table:
-    """A table of native columns; without any, an empty one with the statistics of the groups."""
-    import pyarrow as pa
-
-    measured = [name for name, statistic in STATISTICS.items() if statistic.group in ("common", *groups)]
-    names = [name for name, _, _ in columns] or measured
-    arrays = [pa.array(values(buffer, dtype)) for _, dtype, buffer in columns]
-    fields = []
-    for name in names:
-        statistic = STATISTICS[name]
-        metadata = {"variant": statistic.variant, "definition": statistic.definition}
-        fields.append(pa.field(name, pa.type_for_alias(statistic.dtype), nullable=False, metadata=metadata))
-    schema = pa.schema(fields)
-    return pa.Table.from_arrays(arrays, schema=schema) if columns else schema.empty_table()
-
-
-def _at_row(error: BiollmError, first_row: int) -> BiollmError:
-    """The error with the row of the source in place of that of the block."""
-    if error.row is None or first_row == 0:
-        return error
-    row = error.row + first_row
-    message = error.message.replace(f"row {error.row}", f"row {row}")
-    attributes = {**error._attributes(), "row": row}
-    return type(error)(message, **attributes)

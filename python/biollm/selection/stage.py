@@ -27,6 +27,7 @@ def run(context: StageContext, options: SelectOptions) -> Selection:
         output=context.folder,
         inputs=context.records(),
         progress=context.progress,
+        log=context.log,
     )
 
 
