@@ -41,23 +41,31 @@ def as_documents(
     Args:
         data: one of
 
-            - a str or Path: a path, a glob or a URL of .jsonl, .ndjson or .txt files (also with .gz or .zst) or of
-              .parquet files; or a folder that `read`, `dedup` or `select` left;
+            - a str or Path: a path, a glob or a URL of .jsonl, .ndjson, .txt, PubMed or JATS .xml or .nxml files (all
+              also with .gz or .zst), of .tar, .tar.gz or .tgz files of such XML, or of .parquet files; or a folder that
+              `read`, `dedup` or `select` left;
             - a list of paths (`Path`; a str among them is a path, glob or URL too);
             - a list of str: **texts**, each one document. An iterator of str: the same, read once;
             - `Documents`, an Arrow table, batch, array or reader, a polars or pandas frame, a `datasets.Dataset`, or
               any other object with `__arrow_c_stream__`. A reader or foreign stream is read once.
-        text: the field or column of the text, or several joined by a blank line (empty and null ones left out).
+        text: the field or column of the text, or several joined by a blank line (empty and null ones left out). Of
+            PubMed and JATS, "text" is title, abstract and body, and any of "title", "abstract", "body" may be named.
         id: that of the ids. Without it "id" is taken where there is one and holds a value; else the id is
-            `file:row`, or the row's number where there is no file.
-        source: that of where a document comes from. Without it "source", where it is text.
+            `file:row`, or the row's number where there is no file. Of PubMed it is the PMID, of JATS the first of
+            PMC id, DOI and PMID; "pmid", "pmc" or "doi" asks for that one.
+        source: that of where a document comes from. Without it "source", where it is text. Of PubMed and JATS it is
+            "pubmed" or "jats", or the journal where "journal" is named.
         lines: whether each line of a .txt file is a document (blank ones are not); otherwise the file is.
         on_error: "raise" at the first bad record, or "skip" it. A damaged or cut-off file is always an error.
-        max_document_bytes: longest document, and longest line of a file, in bytes; by default 256 MiB.
+        max_document_bytes: longest document, line of a file, or XML record, in bytes; by default 256 MiB.
 
     Returns:
         Documents, not read yet: what is wrong with a record is raised when its batch is asked for. The fields of JSON
         Lines that became no column are kept in `meta`, one JSON object a row; other columns are carried through.
+        PubMed and JATS give `title`, `year`, `languages`, `publication_types`, `journal`, `pmid`, `pmc`, `doi` and
+        `sections` (title, and first and last byte in `text`). Of PubMed records with one PMID the latest counts, by
+        the names of the files, and none that a later `DeleteCitation` names. A URL or pipe of XML is copied to a
+        temporary file first.
 
     Raises:
         TypeError: `data` is none of these, or an entry of the list is not a str (the message names it).

@@ -14,7 +14,7 @@ ALGORITHM_VERSION: Final = 1
 UNMATCHED_OPTIONS: Final[frozenset[str]] = frozenset()
 """Options that do not change the output: none; even a limit decides what is skipped."""
 MAX_DOCUMENT_BYTES: Final = 256 << 20
-"""Longest document unless the caller says otherwise, in bytes of UTF-8; also the longest line of a file."""
+"""Longest document unless the caller says otherwise, in bytes of UTF-8; also the longest line or XML record."""
 MAX_DOCUMENT_BYTES_CEILING: Final = 2_000_000_000
 
 
@@ -23,12 +23,15 @@ class ReadOptions:
     """Options of a reading. Raises ConfigError, naming the field and a way out, where a value makes no sense.
 
     Attributes:
-        text: field or column of the text, or several joined by a blank line.
-        id: field or column of the ids; by default "id" where there is one, else each document's file and row.
-        source: field or column that says where a document comes from; by default "source" where it is text.
+        text: field or column of the text, or several joined by a blank line; in XML title, abstract, body, or text for
+            all three.
+        id: field or column of the ids, in XML pmid, pmc or doi; by default "id" where there is one, else each
+            document's file and row.
+        source: field or column that says where a document comes from, in XML source or journal; by default "source"
+            where it is text.
         lines: whether each line of a .txt file is a document; otherwise the file is one.
         on_error: "raise" at the first bad record, or "skip" it and write it to rejected.jsonl.
-        max_document_bytes: longest document and longest line in bytes; by default 256 MiB.
+        max_document_bytes: longest document, line or XML record in bytes; by default 256 MiB.
     """
 
     text: str | tuple[str, ...] = "text"

@@ -54,7 +54,7 @@ class ReadResult:
         return int(self.manifest.counts["documents"])
 
     def write(self, path: str | os.PathLike[str], /) -> None:
-        """Writes `path`, a folder of kind "documents": documents/*.parquet, rejected.jsonl, summary.json, manifest.json.
+        """Writes the folder `path`, of kind "documents": Parquet files, rejected.jsonl, summary.json, manifest.json.
 
         Raises:
             InputError: the folder holds other files. FileError: the system refused.
@@ -83,19 +83,21 @@ def read(
 
     Args:
         data: paths, globs, URLs, texts, Arrow, frames: as `biollm.readers.as_documents`.
-        text: the field or column of the text, or several joined by a blank line.
-        id: that of the ids; by default "id", else `file:row`.
-        source: that of where a document comes from; by default "source".
+        text: the field or column of the text, or several joined by a blank line; of PubMed and JATS "title",
+            "abstract", "body", or "text" for all three.
+        id: that of the ids; by default "id", else `file:row`; of PubMed and JATS "pmid", "pmc" or "doi".
+        source: that of where a document comes from; by default "source"; of PubMed and JATS also "journal".
         lines: whether each line of a .txt file is a document.
         on_error: "raise" at the first bad record, or "skip" it: it is then in `rejected`, and in rejected.jsonl.
-        max_document_bytes: longest document, and longest line of a file, in bytes; by default 256 MiB.
+        max_document_bytes: longest document, line of a file, or XML record, in bytes; by default 256 MiB.
         output: a folder to write them to, of kind "documents". Without it nothing is kept but the counts: `documents`
             reads the source again.
-        progress: called with the bytes read and, where it is known, those of all files; what it raises ends the
-            reading and comes out.
+        progress: called with the bytes read and, where it is known, those of all files (XML files count twice, for
+            they are passed over once for their PMIDs); what it raises ends the reading and comes out.
 
     Returns:
-        The documents, counted and to be read as often as wanted, what was skipped, and the manifest.
+        The documents, counted and to be read as often as wanted, what was skipped, and the manifest. Its counts say
+        how many PubMed records a later one replaced, and how many a `DeleteCitation` deleted.
 
     Raises:
         BiollmError: as `biollm.readers.as_documents`; a bad record as FormatError or LimitError with `path`, `line`
