@@ -1,7 +1,7 @@
 //! Memory that crosses the border without a copy: results as [`Buffer`], text columns as [`TextChunks`].
 
-use crate::border::Count;
-use biollm_core::{Error, Monitor, Pool};
+use crate::border::{self, Count};
+use biollm_core::{Error, Monitor, Pool, limits};
 use biollm_text::Texts;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
@@ -20,6 +20,7 @@ pub struct Buffer {
 /// Typed vectors are kept as they are: a `Vec<u8>` made from a `Vec<u64>` would be freed with a wrong layout.
 enum Storage {
     U8(Vec<u8>),
+    I32(Vec<i32>),
     U32(Vec<u32>),
     U64(Vec<u64>),
     I64(Vec<i64>),
@@ -30,6 +31,7 @@ impl Storage {
     fn bytes(&self) -> (*const u8, usize) {
         match self {
             Storage::U8(v) => (v.as_ptr(), v.len()),
+            Storage::I32(v) => (v.as_ptr().cast(), size_of_val(v.as_slice())),
             Storage::U32(v) => (v.as_ptr().cast(), size_of_val(v.as_slice())),
             Storage::U64(v) => (v.as_ptr().cast(), size_of_val(v.as_slice())),
             Storage::I64(v) => (v.as_ptr().cast(), size_of_val(v.as_slice())),
@@ -47,7 +49,7 @@ macro_rules! buffer_from {
         }
     )*};
 }
-buffer_from!(u8 => U8, u32 => U32, u64 => U64, i64 => I64, f64 => F64);
+buffer_from!(u8 => U8, i32 => I32, u32 => U32, u64 => U64, i64 => I64, f64 => F64);
 
 #[pymethods]
 impl Buffer {
@@ -173,6 +175,16 @@ impl Words {
 
 fn not_a_chunk() -> PyErr {
     PyTypeError::new_err("a text chunk is (offsets buffer, data buffer, rows), buffers of bytes")
+}
+
+/// A copy of any object's buffer of bytes; `what` names the argument.
+pub fn owned_bytes(object: &Bound<'_, PyAny>, what: &'static str) -> PyResult<Vec<u8>> {
+    let wrong = |_| PyTypeError::new_err(format!("{what} is a buffer of bytes"));
+    let buffer = byte_buffer(object).map_err(wrong)?;
+    let bytes = bytes_of(&buffer);
+    let mut copy = limits::with_capacity(bytes.len(), what).map_err(|e| border::to_python(object.py(), e))?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
 }
 
 /// A contiguous view of any object's buffer as bytes.

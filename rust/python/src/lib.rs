@@ -7,6 +7,7 @@ mod files;
 mod read;
 mod select;
 mod tokenize;
+mod xml;
 
 use pyo3::prelude::*;
 
@@ -21,6 +22,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     read::register(module)?;
     select::register(module)?;
     tokenize::register(module)?;
+    xml::register(module)?;
     Ok(())
 }
 

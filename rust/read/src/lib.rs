@@ -1,13 +1,15 @@
-//! Files of documents as batches of columns: JSON Lines, a document a line, a document a file.
+//! Files of documents as batches of columns: JSON Lines, a document a line, a document a file, PubMed, JATS.
 
 pub mod columns;
 pub mod options;
 pub mod reader;
 mod record;
+pub mod xml;
 
 pub use columns::{Batch, OptionalTexts, Rejected, TextColumn};
 pub use options::{Format, Options};
 pub use reader::Reader;
+pub use xml::{ScanFile, ScanOptions, Scanned, XmlBatch, XmlOptions, XmlReader, scan_pubmed};
 
 #[cfg(test)]
 mod tests;
