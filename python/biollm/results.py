@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from biollm.manifest import Manifest
 
-__all__ = ["Progress", "Result", "Sample", "Scalar", "Series", "Summary", "Table"]
+__all__ = ["Progress", "Result", "Sample", "Scalar", "Series", "Summary", "Table", "table_from_dict"]
 
 Scalar = str | int | float | bool | None
 """What a cell of a table and a fact of a summary may hold."""
@@ -101,18 +101,18 @@ class Summary:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Summary:
-        """The summary of `data`, the inverse of `to_dict`."""
+        """The summary of `data`, the inverse of `to_dict`.
+
+        Raises:
+            KeyError: something is missing.
+            TypeError, ValueError: something is of another type or length than it must be.
+        """
         return cls(
-            title=data["title"],
-            facts=dict(data["facts"]),
-            tables=tuple(
-                Table(t["title"], tuple(t["columns"]), tuple(tuple(r) for r in t["rows"])) for t in data["tables"]
-            ),
-            series=tuple(
-                Series(s["title"], s["x_label"], s["y_label"], tuple(s["x"]), tuple(s["y"]), s["kind"], s["name"])
-                for s in data["series"]
-            ),
-            samples=tuple(Sample(s["title"], s["text"]) for s in data["samples"]),
+            title=_text(data["title"]),
+            facts={_text(name): _scalar(value) for name, value in dict(data["facts"]).items()},
+            tables=tuple(table_from_dict(t) for t in _list(data["tables"])),
+            series=tuple(_series(s) for s in _list(data["series"])),
+            samples=tuple(Sample(_text(s["title"]), _text(s["text"])) for s in _list(data["samples"])),
         )
 
     def __str__(self) -> str:
@@ -122,6 +122,54 @@ class Summary:
             lines.append("    " + " | ".join(table.columns))
             lines.extend("    " + " | ".join(_short(cell) for cell in row) for row in table.rows)
         return "\n".join(lines)
+
+
+def table_from_dict(data: Mapping[str, Any]) -> Table:
+    """A table from its part of `Summary.to_dict`.
+
+    Raises:
+        KeyError, TypeError, ValueError: as `Summary.from_dict`.
+    """
+    columns = tuple(_text(column) for column in _list(data["columns"]))
+    rows = tuple(tuple(_scalar(cell) for cell in _list(row)) for row in _list(data["rows"]))
+    if any(len(row) != len(columns) for row in rows):
+        raise ValueError(f"a row of the table {data['title']!r} has not {len(columns)} cells")
+    return Table(_text(data["title"]), columns, rows)
+
+
+def _series(data: Mapping[str, Any]) -> Series:
+    title, kind = _text(data["title"]), data["kind"]
+    x, y = (tuple(_scalar(value) for value in _list(data[axis])) for axis in ("x", "y"))
+    if len(x) != len(y):
+        raise ValueError(f"the series {title!r} has {len(x)} places and {len(y)} values")
+    if kind not in ("line", "bar"):
+        raise ValueError(f"the series {title!r} is of kind {kind!r}, not line or bar")
+    labels = (_text(data["x_label"]), _text(data["y_label"]))
+    return Series(title, *labels, x, tuple(_real(value) for value in y), kind, _text(data["name"]))
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"a list is wanted, not {type(value).__name__}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a text is wanted, not {type(value).__name__}")
+    return value
+
+
+def _scalar(value: Any) -> Scalar:
+    if not isinstance(value, str | int | float | None):
+        raise TypeError(f"a plain value is wanted, not {type(value).__name__}")
+    return value
+
+
+def _real(value: Scalar) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"a number is wanted, not {type(value).__name__}")
+    return value
 
 
 def _short(value: Scalar) -> str:

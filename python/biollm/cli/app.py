@@ -99,17 +99,35 @@ def run(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or one stage's.")],
+    other: Annotated[Path | None, typer.Argument(help="Another, to hold against it.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The page of a comparison; OTHER/compare-FOLDER.html if not given."),
+    ] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write FOLDER/report.html again from what lies in the folder."""
+    """Write FOLDER/report.html again, or compare two folders.
+
+    Example: biollm report RUN1 RUN2
+    """
+    if output is not None and other is None:
+        raise typer.BadParameter(
+            "goes with two folders; the report of one is FOLDER/report.html", param_hint="--output"
+        )
     voice = Voice(json_, debug=debug)
     with reporting(voice):
-        from biollm.report import write_report
+        from biollm.report import compare, write_report
 
-        path = write_report(folder)
-        voice.say(f"→ {path}")
-        voice.result({"report": str(path.absolute())})
+        if other is None:
+            path = write_report(folder)
+            voice.say(f"→ {path}")
+            voice.result({"report": str(path.absolute())})
+            return
+        comparison = compare(folder, other, output)
+        voice.say(comparison.text())
+        voice.say(f"→ {comparison.path}")
+        voice.result(comparison.to_dict())
 
 
 @app.command()

@@ -1,10 +1,13 @@
-"""Reports: one self-contained HTML file about a run or a stage, from what lies in its folders.
+"""Reports: one self-contained HTML file about a run or a stage, or about two of them, from what lies in their folders.
 
-`write_report` reads `run.json`, and of each stage `manifest.json` and `summary.json`; it knows no verb and no result.
+`write_report` reads `run.json`, `log.jsonl`, `profile/`, and of each stage `manifest.json` and `summary.json`; it knows
+no verb and no result, only the names of a few facts. `compare` holds two folders against each other.
 """
 
 from __future__ import annotations
 
+from biollm.report.comparison import Comparison
+from biollm.report.comparison_page import compare
 from biollm.report.page import write_report
 
-__all__ = ["write_report"]
+__all__ = ["Comparison", "compare", "write_report"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, TypeGuard
 
 from biollm.report.markup import Markup, escape, join, number, tag, words
 from biollm.results import Scalar, Series
@@ -15,20 +16,41 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 46
 MAX_POINTS: Final = 800
 MAX_BARS: Final = 60
 COLOURS: Final = 6  # classes c0 … c5 of the style sheet
+DASHES: Final = 4  # classes d0 … d3: whole, then broken lines
+LARGEST: Final = 1e300  # what is larger is not drawn: differences of two such numbers would not be finite
 
 
-def chart(series: Sequence[Series]) -> Markup:
-    """One figure of the series of one title: lines over numbers, upright bars over bins, lying bars over categories."""
+@dataclass(frozen=True)
+class Look:
+    """How a line is drawn, each counted from 0 and taken modulo what the style sheet has."""
+
+    colour: int
+    dash: int = 0
+
+    @property
+    def classes(self) -> str:
+        """Of the style sheet."""
+        broken = f" d{self.dash % DASHES}" if self.dash % DASHES else ""
+        return f"line c{self.colour % COLOURS}{broken}"
+
+
+def chart(series: Sequence[Series], looks: Sequence[Look] = ()) -> Markup:
+    """One figure of the series of one title: lines over numbers, upright bars over bins, lying bars over categories.
+
+    Args:
+        series: at least one.
+        looks: of lines, one a series; without them each line has a colour of its own.
+    """
     first = series[0]
     if first.kind == "line":
-        drawing = _lines(series)
+        drawing = _lines(series, looks or [Look(index) for index in range(len(series))])
     elif _stands(series):
         drawing = _bars(series)
     else:
         drawing = _categories(series)
     if not drawing:
         drawing = tag("p", "Nothing to draw.", class_="note")
-    return tag("figure", tag("figcaption", words(first.title)), _legend(series), drawing, class_="chart")
+    return tag("figure", tag("figcaption", words(first.title)), _legend(series, looks), drawing, class_="chart")
 
 
 def shares(parts: Sequence[tuple[str, float, str]]) -> Markup:
@@ -36,14 +58,20 @@ def shares(parts: Sequence[tuple[str, float, str]]) -> Markup:
     return _lying([(name, [(amount, label)]) for name, amount, label in parts])
 
 
+def paired_shares(parts: Sequence[tuple[str, Sequence[tuple[float, str]]]], names: Sequence[str]) -> Markup:
+    """Several amounts a name as lying bars below each other: (name, [(amount, label), …]), one amount a legend name."""
+    return join([_keys(names), _lying(parts)])
+
+
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round values from at most `low` to at least `high`, in steps of 1, 2 or 5 times a power of ten."""
-    if not high > low:
-        high = low + 1.0
-    step = 10.0 ** math.floor(math.log10((high - low) / count))
+    # Below this the steps would be lost in the rounding of the numbers themselves.
+    high = max(high, low + max(abs(low) * 1e-12, 1e-200)) if high > low else low + max(abs(low) * 1e-9, 1.0)
+    power = math.floor(math.log10((high - low) / count))
+    step = 10.0**power
     step *= next((m for m in (1, 2, 5) if (high - low) / (step * m) <= count), 10)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [round(i * step, max(12, 2 - power)) for i in range(first, last + 1)]
 
 
 def thin(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:
@@ -60,11 +88,11 @@ def thin(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:
     return [*kept, points[-1]] if kept[-1] != points[-1] else kept
 
 
-def _lines(series: Sequence[Series]) -> Markup:
+def _lines(series: Sequence[Series], looks: Sequence[Look]) -> Markup:
     lines = []
     for s in series:
         pairs = zip(s.x, s.y, strict=True)
-        points = [(float(a), float(b)) for a, b in pairs if isinstance(a, (int, float)) and math.isfinite(b)]
+        points = [(float(a), float(b)) for a, b in pairs if _is_number(a) and _is_number(b)]
         lines.append(thin([a for a, _ in points], [b for _, b in points]))
     every = [point for line in lines for point in line]
     if not every:
@@ -73,14 +101,13 @@ def _lines(series: Sequence[Series]) -> Markup:
     y_ticks = ticks(min(y for _, y in every), max(y for _, y in every))
     x_scale, y_scale = _Scale(x_ticks, LEFT, WIDTH - RIGHT), _Scale(y_ticks, HEIGHT - BOTTOM, TOP)
     parts = [_grid(y_ticks, y_scale), *(_x_label(x_scale(t), _tick(t)) for t in x_ticks)]
-    for index, line in enumerate(lines):
+    for line, look in zip(lines, looks, strict=True):
         if not line:
             continue
-        colour = f"c{index % COLOURS}"
         path = " ".join(f"{x_scale(x):.1f},{y_scale(y):.1f}" for x, y in line)
-        parts.append(tag("polyline", points=path, class_=f"line {colour}"))
+        parts.append(tag("polyline", points=path, class_=look.classes))
         if len(line) <= 40:
-            parts.extend(_dot(x_scale(x), y_scale(y), colour, f"{_tick(x)}: {number(y)}") for x, y in line)
+            parts.extend(_dot(x_scale(x), y_scale(y), look, f"{_tick(x)}: {number(y)}") for x, y in line)
     return _svg([*parts, *_axis_labels(series[0])], series[0].title)
 
 
@@ -90,7 +117,7 @@ def _bars(series: Sequence[Series]) -> Markup:
     if all(_is_number(x) for x in bins):
         bins.sort(key=lambda x: float(x or 0))
     heights = [dict(zip(s.x, s.y, strict=True)) for s in series]
-    values = [y for h in heights for y in h.values() if math.isfinite(y)]
+    values = [y for h in heights for y in h.values() if _is_number(y)]
     if not values:
         return Markup()
     logarithmic = _wants_logarithm(values)
@@ -105,7 +132,7 @@ def _bars(series: Sequence[Series]) -> Markup:
         begin = LEFT + place * slot + (slot - width * len(series)) / 2
         for index, of in enumerate(heights):
             y = of.get(x, 0.0)
-            if math.isfinite(y) and y > 0:
+            if _is_number(y) and y > 0:
                 # On a logarithmic scale a bar of one stands a little above the floor of one.
                 above = min(y_scale(max(y, 1.0)), HEIGHT - BOTTOM - 2.0) if logarithmic else y_scale(y)
                 parts.append(_bar(begin + index * width, above, width, f"{_bin(x)}: {number(y)}", index))
@@ -139,15 +166,14 @@ def _categories(series: Sequence[Series]) -> Markup:
 
 def _lying(rows: Sequence[tuple[str, Sequence[tuple[float, str]]]]) -> Markup:
     """Lying bars as a table, so that names wrap and a phone reads them; widths are shares of the largest amount."""
-    largest = max((amount for _, bars in rows for amount, _ in bars if math.isfinite(amount)), default=0.0)
+    largest = max((amount for _, bars in rows for amount, _ in bars if _is_number(amount)), default=0.0)
     written = []
     for name, bars in rows:
         cells = []
         for index, (amount, label) in enumerate(bars):
-            share = 100 * amount / largest if largest > 0 and math.isfinite(amount) else 0.0
-            fill = (
-                tag("span", class_=f"fill c{index % COLOURS}", style=f"width:{max(share, 0.3):.1f}%") if share else ""
-            )
+            share = 100 * amount / largest if largest > 0 and _is_number(amount) and amount > 0 else 0.0
+            colour = f"fill c{index % COLOURS}"
+            fill = tag("span", class_=colour, style=f"width:{max(share, 0.3):.1f}%") if share else ""
             cells.append(tag("div", tag("span", fill, class_="track"), tag("span", label, class_="amount")))
         written.append(tag("tr", tag("th", name, scope="row"), tag("td", *cells)))
     return tag("table", tag("tbody", *written), class_="bars") if written else Markup()
@@ -200,16 +226,24 @@ def _axis_labels(series: Series, y_label: str | None = None) -> list[Markup]:
     ]
 
 
-def _dot(x: float, y: float, colour: str, label: str) -> Markup:
-    return tag("circle", tag("title", label), cx=f"{x:.1f}", cy=f"{y:.1f}", r=2.6, class_=f"dot {colour}")
+def _dot(x: float, y: float, look: Look, label: str) -> Markup:
+    colour = f"dot c{look.colour % COLOURS}"
+    return tag("circle", tag("title", label), cx=f"{x:.1f}", cy=f"{y:.1f}", r=2.6, class_=colour)
 
 
-def _legend(series: Sequence[Series]) -> Markup:
+def _legend(series: Sequence[Series], looks: Sequence[Look]) -> Markup:
     if len(series) == 1:
         return Markup()
-    names = [s.name or s.y_label for s in series]
-    keys = (tag("span", tag("i", class_=f"key c{i % COLOURS}"), escape(name)) for i, name in enumerate(names))
-    return tag("div", *keys, class_="legend")
+    return _keys([s.name or s.y_label for s in series], looks if series[0].kind == "line" else ())
+
+
+def _keys(names: Sequence[str], looks: Sequence[Look] = ()) -> Markup:
+    """Each name beside its colour, or beside a piece of its line."""
+    keys = [tag("i", class_=f"key c{index % COLOURS}") for index in range(len(names))]
+    if looks:
+        lines = (tag("line", x1=0, x2=34, y1=5, y2=5, class_=look.classes) for look in looks)
+        keys = [tag("svg", line, viewBox="0 0 34 10", aria_hidden="true") for line in lines]
+    return tag("div", *(tag("span", key, escape(n)) for key, n in zip(keys, names, strict=True)), class_="legend")
 
 
 def _tick(value: float) -> str:
@@ -225,12 +259,13 @@ def _short_tick(value: float) -> str:
 
 
 def _bin(value: Scalar) -> str:
-    return _tick(float(value)) if isinstance(value, (int, float)) else _text(value)
+    return _tick(float(value)) if _is_number(value) else _text(value)
 
 
 def _text(value: Scalar) -> str:
     return value if isinstance(value, str) else number(value)
 
 
-def _is_number(value: Scalar) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: Scalar) -> TypeGuard[int | float]:
+    """Whether it can be drawn."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST

@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from biollm.results import Scalar, Table
@@ -70,9 +71,50 @@ def seconds(value: float) -> str:
     return f"{int(value) // 3600} h {int(value) % 3600 // 60} min"
 
 
+def size(num_bytes: float) -> str:
+    """An amount of bytes, in powers of 1,000: 512 B, 12.3 kB, 1.24 GB."""
+    value = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:,.3g} TB" if value < 1000 else f"{value:,.0f} TB"
+
+
 def words(name: str) -> str:
     """A fact's name for people: without underscores."""
     return name.replace("_", " ")
+
+
+def document(title: str, body: Sequence[Markup]) -> str:
+    """A page that needs nothing beside itself: no script, nothing to load, the style sheet inside."""
+    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+    head = join(
+        [
+            Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+            Markup('<meta name="generator" content="biollm">'),
+            tag("title", f"{title} – biollm"),
+            tag("style", Markup(style)),
+        ]
+    )
+    lines = "\n".join(part for part in body if part)
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{lines}\n</body></html>\n'
+
+
+def chip(text: str, kind: str) -> Markup:
+    """A word in a frame, coloured by its kind: "good", "bad" or "wait"."""
+    return tag("span", text, class_=f"chip {kind}") if text else Markup()
+
+
+def fold(label: str, *content: object) -> Markup:
+    """Content folded away below its label; nothing where there is no content."""
+    inside = join(content)
+    return tag("details", tag("summary", label), inside) if inside else Markup()
+
+
+def note(text: object) -> Markup:
+    """A small remark."""
+    return tag("p", text, class_="note")
 
 
 def facts(values: Mapping[str, Scalar]) -> Markup:
@@ -94,9 +136,10 @@ def table(values: Table) -> Markup:
     head = tag("tr", *(tag("th", c, class_=k, scope="col") for c, k in zip(values.columns, classes, strict=True)))
     rows = (tag("tr", *(tag("td", number(c), class_=k) for c, k in zip(row, classes, strict=False))) for row in shown)
     left_out = len(values.rows) - len(shown)
-    note = tag("p", f"{left_out:,} more rows are not shown.", class_="note") if left_out else Markup()
+    rest = note(f"{left_out:,} more rows are not shown.") if left_out else Markup()
     grid = tag("table", tag("thead", head), tag("tbody", *rows))
-    return join([tag("h4", values.title), tag("div", grid, class_="wide"), note])
+    title = tag("h4", values.title) if values.title else Markup()
+    return join([title, tag("div", grid, class_="wide"), rest])
 
 
 def sample(title: str, text: str) -> Markup:
