@@ -136,7 +136,7 @@ class Partial:
             event(log, "resumed", message, unit=unit, kept=kept, done=done, repeated=resumption.repeated)
         return resumption
 
-    def keep(self, name: str, parts: Iterable[Any], **facts: Any) -> None:
+    def keep(self, name: str, parts: Iterable[Any], /, **facts: Any) -> None:
         """Keeps a piece of work, in place of an earlier one of the name.
 
         Args:

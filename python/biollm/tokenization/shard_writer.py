@@ -1,4 +1,7 @@
-"""Writes token shards (format: `shards.py`): each file under a temporary name first, `shards.json` last."""
+"""Writes token shards (format: `shards.py`): each file under a temporary name first, `shards.json` last.
+
+With work in progress (`biollm.partial`) the shards lie there until all are written; finished ones are kept.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from biollm import _native
 from biollm.atomic import PublishedFile, atomic_path, make_folder, write_json
 from biollm.errors import FileError, InputError
+from biollm.partial import Partial
 from biollm.tokenization.options import DEFAULT_SHARD_TOKENS
-from biollm.tokenization.shards import FORMAT, INDEX_NAME, SUFFIXES, VERSION, Shards, token_dtype
+from biollm.tokenization.shards import FORMAT, INDEX_NAME, SUFFIXES, VERSION, Shard, Shards, token_dtype
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,7 +32,7 @@ class ShardWriter:
     """Appends batches of tokenized documents to the splits of one folder.
 
     A context manager: leaving it normally writes `shards.json` (then `.shards` opens the folder); leaving it by an
-    exception removes what was written.
+    exception removes what was written; but with `partial`, finished shards stay there.
 
     Args:
         folder: made where it is missing; must not hold shards.
@@ -37,6 +42,8 @@ class ShardWriter:
         splits: names, in the order of `shards.json`; a split without documents is an empty list.
         shard_tokens: a shard is closed by the document that reaches this many tokens.
         masked: whether each batch brings a loss mask.
+        partial: the folder's work in progress. Shards that an earlier run finished there are taken over: documents are
+            then added from behind those on (`finished_documents`).
 
     Attributes:
         dtype: of the ids in the files.
@@ -53,6 +60,7 @@ class ShardWriter:
         splits: Sequence[str] = ("train", "validation"),
         shard_tokens: int = DEFAULT_SHARD_TOKENS,
         masked: bool = False,
+        partial: Partial | None = None,
     ) -> None:
         if vocab_size < 1 or vocab_size > 1 << 32:
             raise InputError(f"vocab_size is {vocab_size}, not 1..2**32", field="vocab_size", value=vocab_size)
@@ -74,8 +82,10 @@ class ShardWriter:
             "append_eos": append_eos,
             "tokenizer_sha256": tokenizer_sha256,
         }
+        self._partial = partial
+        self._work = self.folder if partial is None else partial.path
         self._open: dict[str, _OpenShard | None] = dict.fromkeys(splits)
-        self._done: dict[str, list[dict[str, Any]]] = {split: [] for split in splits}
+        self._done: dict[str, list[dict[str, Any]]] = {split: self._finished(split) for split in splits}
 
     def add(
         self,
@@ -140,14 +150,29 @@ class ShardWriter:
                 None if mask is None else np.ascontiguousarray(mask[begin:end] != 0, np.uint8),
             )
             if shard.num_tokens >= self.shard_tokens:
-                self._end(split)
+                entry = self._end(split)
+                if self._partial is not None:
+                    self._partial.keep(entry["name"], (), **entry)
             first = last
+
+    def finished_documents(self, split: str) -> int:
+        """Documents of `split` in shards that are finished."""
+        return sum(entry["num_documents"] for entry in self._done[split])
+
+    def finished_shards(self, split: str) -> list[Shard]:
+        """The shards of `split` that are finished, where they lie now."""
+        return [
+            Shard(self._work, e["name"], split, self.dtype, e["num_tokens"], e["num_documents"], e["xxh3_128"])
+            for e in self._done[split]
+        ]
 
     def close(self) -> None:
         """Publishes the open shards, then `shards.json`."""
         for split in self._open:
             if self._open[split] is not None:
                 self._end(split)
+        if self._partial is not None:
+            self._partial.place(self.outputs)
         write_json(self.folder / INDEX_NAME, {**self._head, "splits": self._done})
 
     @property
@@ -166,15 +191,32 @@ class ShardWriter:
         }
 
     def _begin(self, split: str) -> _OpenShard:
-        shard = _OpenShard(self.folder, f"{split}-{len(self._done[split]):05d}", self.masked)
+        shard = _OpenShard(self._work, f"{split}-{len(self._done[split]):05d}", self.masked)
         self._open[split] = shard
         return shard
 
-    def _end(self, split: str) -> None:
+    def _end(self, split: str) -> dict[str, Any]:
         shard = self._open[split]
-        if shard is not None:
-            self._done[split].append(shard.publish())
-            self._open[split] = None
+        assert shard is not None
+        self._done[split].append(shard.publish())
+        self._open[split] = None
+        return self._done[split][-1]
+
+    def _finished(self, split: str) -> list[dict[str, Any]]:
+        """The entries of the shards that an earlier run finished, up to the first that is missing or damaged."""
+        entries: list[dict[str, Any]] = []
+        if self._partial is None:
+            return entries
+        for piece in self._partial.kept_run(split):
+            entry = dict(piece.facts)
+            for part, checksum in entry["xxh3_128"].items():
+                try:
+                    if _native.hash_file(self._work / f"{entry['name']}{SUFFIXES[part]}") != checksum:
+                        return entries
+                except FileError:
+                    return entries
+            entries.append(entry)
+        return entries
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -195,8 +237,9 @@ class ShardWriter:
         for shard in self._open.values():
             if shard is not None:
                 shard.abandon(error)
-        for name in self.outputs:
-            (self.folder / name).unlink(missing_ok=True)
+        if self._partial is None:
+            for name in self.outputs:
+                (self.folder / name).unlink(missing_ok=True)
 
 
 class _OpenShard:

@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
 
 from biollm import _native
 from biollm.atomic import write_json
-from biollm.columns import text_chunks, values
-from biollm.document_files import begin_folder, blocks
+from biollm.document_files import begin_folder
 from biollm.errors import BiollmError, ConfigError, InputError
 from biollm.manifest import InputRecord, Manifest, StageTimer
+from biollm.partial import FOLDER_NAME, Partial, open_partial, reporting, work_key
 from biollm.tokenization.options import ALGORITHM_VERSION, DEFAULT_PATTERN, DEFAULT_SHARD_TOKENS, TokenizeOptions
 from biollm.tokenization.shard_writer import ShardWriter
-from biollm.tokenization.shards import INDEX_NAME, Shards
+from biollm.tokenization.shards import INDEX_NAME, SUFFIXES, Shards
+from biollm.tokenization.side_vocabulary import SideVocabulary
+from biollm.tokenization.sides import SPLITS, Sides
 from biollm.tokenization.summary import TokenStatistics
 from biollm.tokenization.tokenizer import Tokenizer
-from biollm.tokenization.vocabulary import WordCounter
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
 
     from biollm.documents import Documents
     from biollm.results import Progress
 
-__all__ = ["SPLITS", "tokenize", "tokenize_documents"]
+__all__ = ["tokenize", "tokenize_documents"]
 
-SPLITS: Final = ("train", "validation")
-#: What an interrupted run may have left. Not the tokenizer, which is written last of all but the index: a lone
-#: `tokenizer.json` is somebody's own.
 _LEFTOVERS: Final = re.compile(
     r"\..*\.tmp|(train|validation)-\d+\.(tokens|offsets|documents\.parquet)|shards\.json|summary\.json"
 )
+_LEFTOVERS_WITH_TOKENIZER: Final = re.compile(rf"{_LEFTOVERS.pattern}|tokenizer(_config)?\.json")
+LOG: Final = logging.getLogger("biollm.tokenize")
 
 
 def tokenize(
@@ -79,7 +78,8 @@ def tokenize(
         text: column of the text, or several joined by a blank line.
         id: column of the ids; without one a document is known by its file and row number.
         max_document_bytes: longest document, UTF-8; `None` is 256 MiB.
-        output: the folder of the shards.
+        output: the folder of the shards. Where a run with these arguments was cut off there, and the source is of
+            files, this one goes on from it.
         threads: worker threads; `None` is the cores this process may use.
         progress: called with the documents done in each pass.
 
@@ -125,6 +125,7 @@ def tokenize_documents(
     tokenizer: Tokenizer | None = None,
     inputs: Sequence[InputRecord] | None = None,
     progress: Progress | None = None,
+    log: logging.Logger = LOG,
 ) -> Shards:
     """`tokenize` on documents that are open: what the function and the stage share.
 
@@ -132,13 +133,16 @@ def tokenize_documents(
         documents: to be tokenized.
         options: checked ones.
         output: as in `tokenize`.
-        source: what the documents were made of; a path among it may not lie in the output folder.
+        source: what the documents were made of, to know them again; a path among it may not lie in the output folder.
         tokenizer: a loaded one, in place of the options'.
         inputs: what the manifest says of the inputs; without them, what the documents know.
         progress: as in `tokenize`.
+        log: told of an interrupted run that this one goes on from.
     """
+    from biollm.readers.identities import source_identities
+
     timer = StageTimer()
-    sides = _Sides(documents.schema, options)
+    sides = Sides(documents.schema, options)
     if options.vocab_size is not None and documents.one_shot:
         message = f"{documents.description} can be read only once, and training a vocabulary is a pass of its own"
         raise InputError(f"{message}: call .materialize() first, or give a tokenizer", field="source")
@@ -148,19 +152,19 @@ def tokenize_documents(
         # Ids are those of the file that the folder will hold, whatever the tokenizer was read from.
         tokenizer = Tokenizer.from_json(tokenizer.to_json(), eos=tokenizer.eos_token, pad=tokenizer.pad_token)
         _check_eos(tokenizer, options)
-    folder = begin_folder(output, source, verb="tokenize", leftovers=_LEFTOVERS)
+    folder = begin_folder(output, source, verb="tokenize", leftovers=_leftovers(output))
+    special = None if tokenizer is None else [tokenizer.eos_token, tokenizer.pad_token]
+    key = {**options.matched(), "special": special}
+    unfinished = open_partial(folder, work_key("tokenize", ALGORITHM_VERSION, key, source_identities(source)))
+    earlier = 0  # documents of the pass that trains
+    resumed = unfinished is not None and unfinished.resumed
     if tokenizer is None:
-        assert options.vocab_size is not None
-        counter = WordCounter(
-            options.pattern,
-            max_document_bytes=options.max_document_bytes,
-            threads=options.threads,
-            progress=progress,
-        )
-        for block, held_out in sides.blocks(documents):
-            counter.add(block.column("text").filter(~held_out))
-        tokenizer = counter.train(options.vocab_size, min_frequency=options.min_frequency)
-    statistics = TokenStatistics(tokenizer, SPLITS)
+        vocabulary = SideVocabulary(options, unfinished, progress)
+        if unfinished is not None and resumed and vocabulary.tokenizer is None:
+            unfinished.resume(vocabulary.documents, "documents", log)
+            resumed = False
+        tokenizer = vocabulary.train(documents, sides)
+        earlier = vocabulary.documents
     with ShardWriter(
         folder,
         vocab_size=tokenizer.vocab_size,
@@ -169,10 +173,15 @@ def tokenize_documents(
         tokenizer_sha256=tokenizer.sha256,
         splits=SPLITS,
         shard_tokens=options.shard_tokens,
+        partial=unfinished,
     ) as writer:
+        encoder = _Encoder(writer, tokenizer, options, unfinished, progress, earlier)
+        statistics = encoder.statistics
+        if unfinished is not None and resumed:
+            unfinished.resume(earlier + statistics.all_documents, "documents", log)
         for block, held_out in sides.blocks(documents):
             for split, rows in zip(SPLITS, (~held_out, held_out), strict=True):
-                _add(writer, split, block.filter(rows), tokenizer, options, statistics, progress)
+                encoder.add(split, block.filter(rows))
         if statistics.tokens("train") == 0:
             message = "no token is left for training: the documents are empty, or all on the validation side"
             raise InputError(message, field="source")
@@ -190,9 +199,19 @@ def tokenize_documents(
         outputs={**outputs, INDEX_NAME: _native.hash_file(folder / INDEX_NAME)},
         wall_s=timer.wall_s,
         cpu_s=timer.cpu_s,
+        resumptions=unfinished.resumptions if unfinished is not None else (),
     )
     manifest.write(folder)
+    if unfinished is not None:
+        unfinished.discard()
     return writer.shards
+
+
+def _leftovers(output: str | os.PathLike[str]) -> re.Pattern[str]:
+    """What an interrupted run may have left in the folder: its tokenizer too, but a lone one is somebody's own."""
+    folder = Path(output)
+    ours = (folder / FOLDER_NAME).is_dir() or any(folder.glob(f"*{SUFFIXES['tokens']}*"))
+    return _LEFTOVERS_WITH_TOKENIZER if ours else _LEFTOVERS
 
 
 def _check_eos(tokenizer: Tokenizer, options: TokenizeOptions) -> None:
@@ -201,74 +220,60 @@ def _check_eos(tokenizer: Tokenizer, options: TokenizeOptions) -> None:
         raise ConfigError(message, field="append_eos")
 
 
-class _Sides:
-    """Which documents are held out: by hash of the group, of the ids where there is none."""
+class _Encoder:
+    """Encodes documents into shards; those in shards that an earlier run finished go by."""
 
-    def __init__(self, schema: pa.Schema, options: TokenizeOptions) -> None:
-        self.group = options.group or ("cluster_id" if "cluster_id" in schema.names else None)
-        if self.group is not None and self.group not in schema.names:
-            message = f"there is no column {self.group!r} to group by: {schema.names}"
-            raise ConfigError(message, field="group", value=self.group)
-        self.seed = options.seed
-        self.threads = options.threads
-        self.threshold = np.uint64(min(int(options.validation_fraction * 2**64), 2**64 - 1))
+    def __init__(
+        self,
+        writer: ShardWriter,
+        tokenizer: Tokenizer,
+        options: TokenizeOptions,
+        partial: Partial | None,
+        progress: Progress | None,
+        earlier: int,
+    ) -> None:
+        self.statistics = TokenStatistics(tokenizer, SPLITS)
+        self._writer = writer
+        self._tokenizer = tokenizer
+        self._options = options
+        self._partial = partial
+        self._progress = progress
+        self._earlier = earlier
+        self._finished = {split: writer.finished_documents(split) for split in SPLITS}
+        for split in SPLITS:
+            for shard in writer.finished_shards(split):
+                self.statistics.add_shard(shard)
 
-    def blocks(self, documents: Documents) -> Iterator[tuple[pa.Table, NDArray[np.bool_]]]:
-        """The documents block by block, each with its mask (rows,) of those held out."""
-        for block in blocks(documents.reader()):
-            hashes = _native.hash_texts(text_chunks(self._names(block)), seed=self.seed, threads=self.threads)
-            yield block, values(hashes, np.uint64) < self.threshold
-
-    def _names(self, block: pa.Table) -> pa.ChunkedArray:
-        import pyarrow as pa
+    def add(self, split: str, block: pa.Table) -> None:
+        """Takes `block`, the next documents of `split`."""
         import pyarrow.compute as pc
 
-        ids = block.column("id")
-        if self.group is None:
-            return ids
+        passed = min(len(block), self._finished[split])
+        self._finished[split] -= passed
+        block = block.slice(passed)
+        if len(block) == 0:
+            return
         try:
-            groups = block.column(self.group).cast(pa.large_string())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            message = f"column {self.group!r} cannot name groups: {error}"
-            raise InputError(message, field="group", value=self.group) from None
-        return pc.coalesce(groups, ids)
-
-
-def _add(
-    writer: ShardWriter,
-    split: str,
-    block: pa.Table,
-    tokenizer: Tokenizer,
-    options: TokenizeOptions,
-    statistics: TokenStatistics,
-    progress: Progress | None,
-) -> None:
-    import pyarrow.compute as pc
-
-    if len(block) == 0:
-        return
-    done = statistics.all_documents
-    try:
-        encoded = tokenizer.encode_batch(
-            block.column("text"),
-            add_special=False,
-            append_eos=options.append_eos,
-            max_document_bytes=options.max_document_bytes,
-            threads=options.threads,
-            progress=None if progress is None else lambda now, _: progress(done + now, None),
+            encoded = self._tokenizer.encode_batch(
+                block.column("text"),
+                add_special=False,
+                append_eos=self._options.append_eos,
+                max_document_bytes=self._options.max_document_bytes,
+                threads=self._options.threads,
+                progress=reporting(self._partial, self._progress, self.statistics.all_documents, earlier=self._earlier),
+            )
+        except BiollmError as error:
+            raise _by_id(error, block) from None
+        num_bytes = pc.binary_length(block.column("text")).to_numpy()
+        self._writer.add(
+            split,
+            encoded.ids,
+            encoded.offsets,
+            ids=block.column("id"),
+            sources=_sources(block),
+            num_bytes=num_bytes,
         )
-    except BiollmError as error:
-        raise _by_id(error, block) from None
-    num_bytes = pc.binary_length(block.column("text")).to_numpy()
-    writer.add(
-        split,
-        encoded.ids,
-        encoded.offsets,
-        ids=block.column("id"),
-        sources=_sources(block),
-        num_bytes=num_bytes,
-    )
-    statistics.add(split, encoded.ids, encoded.offsets, num_bytes)
+        self.statistics.add(split, encoded.ids, encoded.offsets, num_bytes)
 
 
 def _by_id(error: BiollmError, block: pa.Table) -> BiollmError:

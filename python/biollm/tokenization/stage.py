@@ -24,8 +24,10 @@ def run(context: StageContext, options: TokenizeOptions) -> Shards:
         documents,
         options,
         output=context.folder,
+        source=source,
         inputs=context.records(),
         progress=context.progress,
+        log=context.log,
     )
 
 

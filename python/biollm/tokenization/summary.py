@@ -12,6 +12,7 @@ from biollm.results import Series, Summary, Table
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from biollm.tokenization.shards import Shard
     from biollm.tokenization.tokenizer import Tokenizer
 
 __all__ = ["TokenStatistics"]
@@ -20,6 +21,8 @@ __all__ = ["TokenStatistics"]
 SHOWN_TOKENS: Final = 20
 #: Token lengths from here on are one bar.
 LONGEST_BAR_BYTES: Final = 16
+#: Tokens of a shard taken in at a time.
+SLICE_TOKENS: Final = 1 << 22
 
 
 class TokenStatistics:
@@ -44,6 +47,24 @@ class TokenStatistics:
         self._bytes[split] += int(np.sum(num_bytes))
         bins = np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)
         self._lengths[split] += np.bincount(bins, minlength=64)
+
+    def add_shard(self, shard: Shard) -> None:
+        """Takes in a finished `shard`, a slice of documents at a time.
+
+        Raises:
+            FileError, FormatError: its files cannot be read.
+        """
+        num_bytes = shard.documents().column("bytes").to_numpy()
+        offsets = shard.offsets
+        first = 0
+        while first < shard.num_documents:
+            room = np.uint64(int(offsets[first]) + SLICE_TOKENS)
+            last = max(first + 1, int(np.searchsorted(offsets, room, side="right")) - 1)
+            begin, end = int(offsets[first]), int(offsets[last])
+            self.add(
+                shard.split, shard.tokens[begin:end], offsets[first : last + 1] - offsets[first], num_bytes[first:last]
+            )
+            first = last
 
     @property
     def all_documents(self) -> int:

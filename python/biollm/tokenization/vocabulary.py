@@ -119,6 +119,25 @@ class WordCounter:
         """Pieces counted."""
         return int(self._counts.sum())
 
+    @property
+    def state_bytes(self) -> int:
+        """Size of the state."""
+        return self._counts.nbytes + (self._words.nbytes if self._words is not None else 8)
+
+    def state(self) -> tuple[Any, ...]:
+        """What was counted, as buffers: to go on from by `restore`."""
+        if self._words is None:
+            return (bytes(8), self._counts, b"")
+        _, offsets, data = self._words.buffers()
+        return (offsets, self._counts, data)
+
+    def restore(self, state: Sequence[Any], documents: int) -> None:
+        """Goes on from the `state` of a counter of the same pattern that had counted `documents`."""
+        offsets, counts, data = state
+        self._words = string_array(offsets, data)
+        self._counts = values(counts, np.uint64)
+        self.documents = documents
+
     def train(
         self,
         vocab_size: int,
