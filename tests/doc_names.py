@@ -22,7 +22,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 Node = Function | ast.ClassDef | ast.Assign | ast.AnnAssign
 
 #: A name that stands for its own entry: `name: …` or `name, other: …` where a line or sentence begins.
-_ENTRY = re.compile(r"(?:^|[.;])[ ]*((?:\*{0,2}[\w…]+)(?:, (?:and )?\*{0,2}[\w…]+)*)(?: \([^)]*\))?: (?=\S)", re.MULTILINE)
+_ENTRY = re.compile(r"(?:^|[.;])[ ]*(\*{0,2}\w+(?:, (?:and )?\*{0,2}\w+)*)(?: \([^)]*\))?: (?=\S)", re.MULTILINE)
 _CODE = re.compile(r"``(.+?)``|`([^`]+)`", re.DOTALL)
 #: How a first sentence says what the function gives, where no section "Returns" does.
 _GIVES = re.compile(
@@ -138,13 +138,15 @@ def _set_in_init(path: str, module: str, init: ast.FunctionDef) -> Iterator[Name
     """`self.name = …`: fields of a class that is no dataclass."""
     seen: set[str] = set()
     for node in ast.walk(init):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         for target in [t for each in targets for t in (each.elts if isinstance(each, ast.Tuple) else [each])]:
             if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self":
                 name = target.attr
                 if not name.startswith("_") and name not in seen:
                     seen.add(name)
-                    yield Name(f"{path}.{name}", module, node, None)  # type: ignore[arg-type]
+                    yield Name(f"{path}.{name}", module, node, None)
 
 
 # --- what is missing -----------------------------------------------------------------------------------------------

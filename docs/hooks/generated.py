@@ -51,10 +51,7 @@ def cli_page() -> str:
 
 def help_text(*command: str) -> str:
     """What `biollm COMMAND --help` prints, 100 columns wide, without colours."""
-    code = (
-        "import sys; from biollm.cli.app import app; "
-        "app(sys.argv[1:], prog_name='biollm', standalone_mode=True)"
-    )
+    code = "import sys; from biollm.cli.app import app; app(sys.argv[1:], prog_name='biollm', standalone_mode=True)"
     environment = {**os.environ, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
     done = subprocess.run(
         [sys.executable, "-c", code, *command, "--help"],
@@ -136,6 +133,15 @@ def on_files(files: Any, config: Any) -> Any:
     for source, make in PAGES.items():
         files.append(File.generated(config, source, content=make()))
     return files
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Of mkdocs: puts drawings into the page itself, so that they take on its colours."""
+
+    def drawing(match: re.Match[str]) -> str:
+        return (Path(config["docs_dir"]) / "assets" / f"{match[1]}.svg").read_text(encoding="utf-8")
+
+    return re.sub(r'<img [^>]*src="[^"]*assets/(\w+)\.svg"[^>]*>', drawing, html)
 
 
 def fields_of(options: type) -> tuple[str, ...]:

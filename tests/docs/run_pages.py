@@ -180,15 +180,46 @@ def make_model(folder: Path) -> None:
     biollm.train(folder / "shards", size="tiny", steps=2, seq_len=64, batch_size=2, output=folder / "model")
 
 
-SETUPS = {"abstracts": make_abstracts, "documents": make_documents, "shards": make_shards, "model": make_model}
+def make_pubmed(folder: Path) -> None:
+    """`pubmed`: two baseline files and an update, with NLM's checksum beside each.
+
+    The update replaces the first record and deletes the second.
+    """
+    import gzip
+    import hashlib
+
+    def record(pmid: int, text: str) -> str:
+        article = f"<ArticleTitle>Trial {pmid}</ArticleTitle><Abstract><AbstractText>{text}</AbstractText></Abstract>"
+        citation = f"<PMID Version='1'>{pmid}</PMID><Article>{article}</Article>"
+        return f"<PubmedArticle><MedlineCitation>{citation}</MedlineCitation></PubmedArticle>"
+
+    files = {
+        "baseline/pubmed26n0001.xml.gz": record(1, "Pain fell.") + record(2, "Nobody knows."),
+        "baseline/pubmed26n0002.xml.gz": record(3, "Survival did not differ."),
+        "updatefiles/pubmed26n1335.xml.gz": record(1, "Pain fell by half.")
+        + "<DeleteCitation><PMID Version='1'>2</PMID></DeleteCitation>",
+    }
+    for name, records in files.items():
+        path = folder / "pubmed" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(f"<PubmedArticleSet>{records}</PubmedArticleSet>".encode(), mtime=0))
+        digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        path.with_name(f"{path.name}.md5").write_text(f"MD5({path.name})= {digest}\n")
+
+
+#: Each needs those before it; what stands apart comes last.
+CHAIN = {"abstracts": make_abstracts, "documents": make_documents, "shards": make_shards, "model": make_model}
+APART = {"pubmed": make_pubmed}
 
 
 def prepare(folder: Path, wanted: set[str]) -> None:
-    """Makes what any page wants, once; each needs those before it."""
+    """Makes what any page wants, once."""
     folder.mkdir()
-    last = max((list(SETUPS).index(name) for name in wanted), default=-1)
-    for make in list(SETUPS.values())[: last + 1]:
+    last = max((place for place, name in enumerate(CHAIN) if name in wanted), default=-1)
+    for make in list(CHAIN.values())[: last + 1]:
         make(folder)
+    for name in wanted - set(CHAIN):
+        APART[name](folder)
 
 
 # --- a page ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from doc_pages import ROOT, blocks, written_pages
 
 PAGES = [name for name, text in written_pages().items() if blocks(text)]
