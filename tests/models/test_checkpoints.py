@@ -16,6 +16,7 @@ transformers = pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
+from biollm import _native  # noqa: E402
 from biollm.errors import BiollmError, ConfigError, FileError, FormatError  # noqa: E402
 from biollm.models import Llama, load_checkpoint, model_config, save_checkpoint  # noqa: E402
 from biollm.models.checkpoints import read_config  # noqa: E402
@@ -123,7 +124,7 @@ def test_tokenizer_files_come_along_and_name_eos_and_pad(tmp_path: Path) -> None
     settings = json.loads((tmp_path / "a" / "tokenizer_config.json").read_text())
     assert settings == {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>", "model_max_length": 512}
     assert (tmp_path / "a" / "tokenizer.json").read_bytes() == (named / "tokenizer.json").read_bytes()
-    assert {path.name for path in written} == {path.name for path in (tmp_path / "a").iterdir()}
+    assert written == {path.name: _native.hash_file(path) for path in (tmp_path / "a").iterdir()}
 
     unnamed = tokenizer_folder(tmp_path / "unnamed")
     (unnamed / "chat_template.jinja").write_text("{{ messages }}")

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from biollm import _native
 from biollm.atomic import atomic_path, make_folder, write_json
 from biollm.errors import ConfigError, FileError, FormatError
 from biollm.models.config import ModelConfig
@@ -118,7 +119,7 @@ def load_weights(folder: str | Path, model: Llama) -> None:
                     target.copy_(file.get_tensor(name))
 
 
-def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Path | None = None) -> list[Path]:
+def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Path | None = None) -> dict[str, str]:
     """Write a folder that `AutoModelForCausalLM` and `load_checkpoint` read; every file is replaced atomically.
 
     Args:
@@ -129,7 +130,7 @@ def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Pa
             `eos_token` and `pad_token`: an absent eos is looked up by the model's `eos_id`, an absent pad is the eos.
 
     Returns:
-        The files written.
+        Name of each file written → its xxh3-128.
 
     Raises:
         FileError: the system refused.
@@ -138,23 +139,26 @@ def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Pa
     folder = make_folder(folder)
     config = model.config
     weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    written = [folder / "model.safetensors", folder / "generation_config.json", folder / "config.json"]
-    write_tensors(written[0], weights)
+    written = {"model.safetensors": write_tensors(folder / "model.safetensors", weights)}
     ids = {
         "bos_token_id": config.bos_id,
         "eos_token_id": list(config.eos_ids) if isinstance(config.eos_id, tuple) else config.eos_id,
         "pad_token_id": config.pad_id,
     }
-    write_json(written[1], {key: value for key, value in ids.items() if value is not None})
+    present = {key: value for key, value in ids.items() if value is not None}
+    written["generation_config.json"] = write_json(folder / "generation_config.json", present)
     if tokenizer_folder is not None:
-        written += _copy_tokenizer(folder, Path(tokenizer_folder), config)
+        written |= _copy_tokenizer(folder, Path(tokenizer_folder), config)
     dtype = str(model.model.embed_tokens.weight.dtype).removeprefix("torch.")
-    write_json(written[2], {**config.to_hf(), "torch_dtype": dtype})
+    written["config.json"] = write_json(folder / "config.json", {**config.to_hf(), "torch_dtype": dtype})
     return written
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write a safetensors file atomically, readable to whom other new files are (the library makes it private).
+
+    Returns:
+        Its xxh3-128.
 
     Raises:
         FileError: the system refused.
@@ -168,9 +172,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             code = re.search(r"\(os error (\d+)\)", str(error))
             raise FileError(str(error), path=path, errno=int(code[1]) if code else None) from error
         temporary.path.chmod(mode)
+    assert temporary.xxh3_128 is not None
+    return temporary.xxh3_128
 
 
-def _copy_tokenizer(folder: Path, source: Path, config: ModelConfig) -> list[Path]:
+def _copy_tokenizer(folder: Path, source: Path, config: ModelConfig) -> dict[str, str]:
     tokenizer = _read_json(source / "tokenizer.json")
     settings_path = source / "tokenizer_config.json"
     settings = _read_json(settings_path) if settings_path.exists() else {}
@@ -178,14 +184,9 @@ def _copy_tokenizer(folder: Path, source: Path, config: ModelConfig) -> list[Pat
         settings["eos_token"] = _token_of(tokenizer, config.eos_ids, source)
     if settings.get("pad_token") is None:
         settings["pad_token"] = settings["eos_token"]
-    written = [folder / "tokenizer.json", folder / "tokenizer_config.json"]
-    _copy(source / "tokenizer.json", written[0])
-    write_json(written[1], settings)
-    template = source / "chat_template.jinja"
-    if template.exists():
-        written.append(folder / template.name)
-        _copy(template, written[-1])
-    return written
+    names = ["tokenizer.json", *(["chat_template.jinja"] if (source / "chat_template.jinja").exists() else [])]
+    written = {name: _copy(source / name, folder / name) for name in names}
+    return {**written, "tokenizer_config.json": write_json(folder / "tokenizer_config.json", settings)}
 
 
 def _token_of(tokenizer: Mapping[str, Any], eos_ids: tuple[int, ...], source: Path) -> str:
@@ -200,11 +201,13 @@ def _token_of(tokenizer: Mapping[str, Any], eos_ids: tuple[int, ...], source: Pa
     )
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path) -> str:
     if source.resolve() == target.resolve():
-        return
+        return _native.hash_file(target)
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
+    assert temporary.xxh3_128 is not None
+    return temporary.xxh3_128
 
 
 def _find_tensors(folder: Path) -> dict[str, Path]:

@@ -114,8 +114,13 @@ def begin_checkpoint(folder: str | os.PathLike[str], sources: list[Path]) -> Pat
     return begin_folder(folder, sources, verb="train", leftovers=_LEFTOVERS)
 
 
-def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
-    """Write ``state/`` of a checkpoint folder: the moments of each parameter under its name, and the rest."""
+def save_state(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState
+) -> dict[str, str]:
+    """Write ``state/`` of a checkpoint folder: the moments of each parameter under its name, and the rest.
+
+    Gives the name of each file written → its xxh3-128. Raises FileError where the system refuses.
+    """
     from biollm.models.checkpoints import write_tensors
 
     make_folder(folder / "state")
@@ -124,18 +129,19 @@ def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
         for name, parameter in model.named_parameters()
         for moment in _MOMENTS
     }
-    for name, tensors in (("optimizer", moments), ("rng", state.rng)):
-        write_tensors(folder / "state" / f"{name}.safetensors", tensors)
-    write_json(
-        folder / "state" / "state.json",
-        {
-            "format": STATE_FORMAT,
-            "version": STATE_VERSION,
-            "step": state.step,
-            "position": state.position,
-            "options": state.options,
-        },
-    )
+    rest = {
+        "format": STATE_FORMAT,
+        "version": STATE_VERSION,
+        "step": state.step,
+        "position": state.position,
+        "options": state.options,
+    }
+    optimizer_file, rng_file, state_file = STATE_FILES
+    return {
+        optimizer_file: write_tensors(folder / optimizer_file, moments),
+        rng_file: write_tensors(folder / rng_file, state.rng),
+        state_file: write_json(folder / state_file, rest),
+    }
 
 
 def load_state(folder: str | os.PathLike[str], model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:

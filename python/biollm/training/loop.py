@@ -23,7 +23,7 @@ from biollm.training.placement import Placement
 from biollm.training.schedule import Schedule
 
 Report = Callable[[int, int], None]
-"""Called after each step with (steps done, steps in all)."""
+"""Called after each step, and once where a run is gone on with, with (steps done, steps in all)."""
 
 
 @dataclass

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from biollm import _native
 from biollm.atomic import write_json
 from biollm.errors import InputError
 from biollm.manifest import InputRecord, Manifest, StageTimer
@@ -89,7 +88,8 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
         output: folder of the checkpoint; emptied before training where it holds an earlier one, refused where it holds
             anything else; an unfinished run in it is gone on with.
         start: a Hugging Face folder of a Llama-type model to go on from; its ``tokenizer.json`` must be the shards'.
-        progress: called with (steps done, steps in all) after each step; what it raises ends the run, unwritten.
+        progress: called with (steps done, steps in all) after each step, and first where a run is gone on with; what it
+            raises ends the run, unwritten.
         size, steps, epochs, seq_len, batch_size, accumulation: what is trained, and how much; see `TrainOptions`.
         lr, schedule, warmup_fraction, decay_fraction, final_lr_fraction: the rate over time; see `TrainOptions`.
         weight_decay, beta1, beta2, eps, clip_norm: of AdamW and the gradient; see `TrainOptions`.
@@ -192,7 +192,7 @@ def pretrain(
                 "train_tokens": fitted.history.train_tokens,
                 "validation_tokens": outcome.validation_tokens,
             },
-            outputs={name: _native.hash_file(output / name) for name in fitted.files},
+            outputs=dict(sorted(fitted.files.items())),
             wall_s=timer.wall_s,
             cpu_s=timer.cpu_s,
             resumptions=partial.resumptions,
@@ -206,7 +206,7 @@ def pretrain(
 class _Fitted:
     history: History
     parameters: int
-    files: list[str]  # of the checkpoint, relative to its folder
+    files: dict[str, str]  # of the checkpoint: name in its folder → xxh3-128
 
 
 def _fit(

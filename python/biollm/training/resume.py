@@ -30,7 +30,7 @@ from biollm.models import Llama, save_checkpoint
 from biollm.models.checkpoints import load_weights, write_tensors
 from biollm.partial import Partial
 from biollm.telemetry import event
-from biollm.training.checkpoint import STATE_FILES, TrainingState, load_state, save_state
+from biollm.training.checkpoint import TrainingState, load_state, save_state
 from biollm.training.loop import History
 from biollm.training.options import TrainOptions, matched_options
 
@@ -65,8 +65,8 @@ class Trainee:
     tokenizer_folder: Path
     end: int | None
 
-    def write(self, folder: Path, steps: int) -> list[str]:
-        """A checkpoint after ``steps`` steps; the names of its files, relative to the folder.
+    def write(self, folder: Path, steps: int) -> dict[str, str]:
+        """A checkpoint after ``steps`` steps; gives the name of each file in the folder → its xxh3-128.
 
         Raises:
             FileError: the system refused.
@@ -81,9 +81,8 @@ class Trainee:
             options=matched_options(self.options),
             rng=rng,
         )
-        files = save_checkpoint(folder, self.model, self.tokenizer_folder)
-        save_state(folder, self.model, self.optimizer, state)
-        return sorted([*(file.relative_to(folder).as_posix() for file in files), *STATE_FILES])
+        written = save_checkpoint(folder, self.model, self.tokenizer_folder)
+        return {**written, **save_state(folder, self.model, self.optimizer, state)}
 
     def read(self, folder: Path) -> None:
         """Takes over weights, moments and random state of a folder that `write` wrote for the same options."""
@@ -141,7 +140,7 @@ class CheckpointKeeper:
             FileError: the system refused.
         """
         arithmetic: Mapping[str, Any] = {}
-        for folder in sorted(self._partial.path.glob("step-*")):
+        for folder in sorted(self._partial.path.glob("step-*"), key=lambda path: (len(path.name), path.name)):
             try:
                 commit = _verified(folder)
             except (BiollmError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -155,11 +154,15 @@ class CheckpointKeeper:
         kept = self._kept[-1] if self._kept else 0
         resumption = self._partial.resume(kept, "steps") if self._partial.resumed else None
         if resumption is not None:
-            message = f"goes on from step {kept} of {self._total}; {resumption.repeated} steps are repeated"
+            repeated = f"{resumption.repeated} step{' is' if resumption.repeated == 1 else 's are'} repeated"
+            message = f"goes on from step {kept} of {self._total}; {repeated}"
             event(self._log, "resumed", message, step=kept, of=self._total, repeated=resumption.repeated)
         if kept and arithmetic != self._arithmetic:
+            before, now = (
+                ", ".join(f"{name} {value}" for name, value in a.items()) for a in (arithmetic, self._arithmetic)
+            )
             message = (
-                f"the run had {arithmetic} and goes on with {self._arithmetic}: "
+                f"the run was made with {before} and goes on with {now}: "
                 "its weights will differ in their last bits from those of a run that was not cut off"
             )
             event(self._log, "arithmetic_changed", message, level=logging.WARNING)
@@ -192,7 +195,7 @@ class CheckpointKeeper:
     def saving_on_the_way_out(self, history: History) -> Iterator[None]:
         """Where the block is left by a Ctrl-C or the like, a checkpoint is saved if that is quick and possible.
 
-        It is not while a step changes the weights. An error is no reason to keep what stood when it came.
+        It is not while a step changes the weights. Nor is it after an error: what stood then may be the cause.
         """
         try:
             yield
@@ -219,9 +222,7 @@ class CheckpointKeeper:
         _remove(folder)  # of what a Ctrl-C or a kill left unfinished
         try:
             make_folder(folder)
-            names = self._trainee.write(folder, history.steps)
-            write_history(folder, history)
-            files = {name: _native.hash_file(folder / name) for name in (*names, HISTORY)}
+            files = {**self._trainee.write(folder, history.steps), HISTORY: write_history(folder, history)}
             commit = {"format": FORMAT, "version": VERSION, "step": history.steps, "arithmetic": self._arithmetic}
             write_json(folder / COMMIT, {**commit, "files": files})
         except BaseException:
@@ -259,14 +260,14 @@ class CheckpointKeeper:
         return self._partial.path / _name(step)
 
 
-def write_history(folder: Path, history: History) -> None:
-    """Writes ``HISTORY`` of a checkpoint folder: exact, and small however many steps there were."""
+def write_history(folder: Path, history: History) -> str:
+    """Writes ``HISTORY`` of a checkpoint folder, exact, and small however many steps there were; gives its xxh3-128."""
     floats = {name: getattr(history, name) for name in ("train_loss", "learning_rate", "gradient_norm", "train_s")}
     floats["validation_loss"] = [loss for _, loss in history.validation]
     integers = {"validation_step": [step for step, _ in history.validation], "train_tokens": history.train_tokens}
     tensors = {name: torch.tensor(values, dtype=torch.float64) for name, values in floats.items()}
     tensors |= {name: torch.tensor(values, dtype=torch.int64) for name, values in integers.items()}
-    write_tensors(folder / HISTORY, tensors)
+    return write_tensors(folder / HISTORY, tensors)
 
 
 def read_history(folder: Path) -> History:
