@@ -37,7 +37,7 @@ DROPPED = _names(
     "supplementary-material inline-supplementary-material object-id permissions attrib sec-meta ref-list annotation "
     "annotation-xml index-term x sub-article response floats-group back"
 )
-ANNOTATIONS = {"annotation", "annotation-xml"}
+ANNOTATIONS = _names("annotation annotation-xml")
 LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
 Row = dict[str, Any]
@@ -237,7 +237,7 @@ def normal(text: str) -> str:
     return re.sub(r"[ \t\r\n]+", " ", text).strip(" ")
 
 
-def raw(element: etree._Element, dropped: set[str]) -> str:
+def raw(element: etree._Element, dropped: frozenset[str]) -> str:
     """All text inside, but for that of comments, processing instructions and `dropped` elements."""
     pieces = [element.text or ""]
     for child in element:
@@ -247,8 +247,9 @@ def raw(element: etree._Element, dropped: set[str]) -> str:
     return "".join(pieces)
 
 
-def whole(element: etree._Element, dropped: set[str] = set()) -> str:  # noqa: B006
-    return normal(raw(element, dropped))
+def whole(element: etree._Element) -> str:
+    """The text inside, but that of a formula's annotations, which say it again."""
+    return normal(raw(element, ANNOTATIONS))
 
 
 def first(texts: Iterator[str] | list[str]) -> str | None:
@@ -289,7 +290,7 @@ def pubmed(record: etree._Element) -> Row | Bad:
     titles = texts("ArticleTitle") + (texts("Book/BookTitle") if book else [])
     paragraphs, sections, start = [], [], 0
     for element in at(record, f"{under}/Abstract/AbstractText"):
-        if not (text := whole(element, ANNOTATIONS)):
+        if not (text := whole(element)):
             continue
         label = normal(element.get("Label", ""))
         paragraphs.append(f"{label}: {text}" if label else text)
@@ -474,7 +475,7 @@ def chosen_alternative(element: etree._Element) -> etree._Element | None:
 
 
 def tex(element: etree._Element) -> str:
-    text = raw(element, set())
+    text = raw(element, frozenset())
     begin = text.find(r"\begin{document}")
     end = text.find(r"\end{document}", begin)
     if begin < 0 or end < 0:
