@@ -17,6 +17,7 @@ from typing import Any
 from biollm import _native
 from native_case import ODD_VALUES, Call, NativeCase, mutations, scratch
 from native_cases_dedup import DEDUP_CASES
+from native_cases_parquet import PARQUET_CASES
 from native_cases_read import READ_CASES
 from native_cases_select import SELECT_CASES
 from native_cases_tokenize import TOKENIZE_CASES
@@ -124,5 +125,5 @@ _BORDER = [
 # --- the table ------------------------------------------------------------------------------------------------------
 
 CASES: dict[str, NativeCase] = {
-    case.name: case for case in [*_BORDER, *DEDUP_CASES, *READ_CASES, *SELECT_CASES, *TOKENIZE_CASES]
+    case.name: case for case in [*_BORDER, *DEDUP_CASES, *PARQUET_CASES, *READ_CASES, *SELECT_CASES, *TOKENIZE_CASES]
 }

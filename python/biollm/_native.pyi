@@ -18,6 +18,9 @@ __all__ = [
     "hash_bytes",
     "hash_file",
     "hash_texts",
+    "parquet_footer",
+    "parquet_longest_value",
+    "parquet_pages",
     "publish",
     "scan_pubmed",
     "train_tokenizer",
@@ -48,6 +51,21 @@ def hash_bytes(data: bytes) -> str:
 
 def publish(temporary: str | PathLike[str], target: str | PathLike[str]) -> str:
     """Makes a finished file durable under its final name; gives its xxh3-128."""
+
+# --- parquet --------------------------------------------------------------------------------------------------------
+
+def parquet_pages(
+    path: str | PathLike[str], chunks: list[tuple[int, int, int]], progress: _Progress | None = None
+) -> list[tuple[tuple[int, int, int, int] | None, Buffer]]:
+    """The pages of column chunks, each (offset, length, values): of each its dictionary page (offset, bytes
+    compressed, bytes uncompressed, values) or None, and of its data pages four uint32: bytes compressed, bytes
+    uncompressed, values, encoding."""
+
+def parquet_footer(data: bytes) -> tuple[int, int]:
+    """Bytes of memory that a parser takes for a footer, about, and how deep groups nest in its schema."""
+
+def parquet_longest_value(data: bytes, values: int) -> int:
+    """Bytes of the longest of `values` byte arrays that lie plain in a decompressed page."""
 
 # --- read -----------------------------------------------------------------------------------------------------------
 

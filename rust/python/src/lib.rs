@@ -4,6 +4,7 @@ mod border;
 mod buffers;
 mod dedup;
 mod files;
+mod parquet;
 mod read;
 mod select;
 mod tokenize;
@@ -19,6 +20,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     buffers::register(module)?;
     dedup::register(module)?;
     files::register(module)?;
+    parquet::register(module)?;
     read::register(module)?;
     select::register(module)?;
     tokenize::register(module)?;

@@ -2,8 +2,10 @@
 
 pub mod columns;
 pub mod options;
+pub mod parquet_pages;
 pub mod reader;
 mod record;
+mod thrift;
 pub mod xml;
 
 pub use columns::{Batch, OptionalTexts, Rejected, TextColumn};
