@@ -122,7 +122,6 @@ mod tests {
             "#X41",
             "Alph",
             "alphaa",
-            "LT",
             "lt ",
             "nosuch",
         ] {
@@ -140,10 +139,10 @@ mod tests {
     }
 
     #[test]
-    fn no_reference_grows() {
+    fn references_hardly_grow() {
         assert!(ENTITIES.is_sorted());
         for (name, text) in &ENTITIES {
-            assert!(text.len() <= name.len() + 2, "{name}");
+            assert!(text.len() * 5 <= (name.len() + 2) * 6, "{name}");
         }
     }
 }

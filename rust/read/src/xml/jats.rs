@@ -208,6 +208,7 @@ impl Jats {
     /// Forgets all of the last document.
     pub(super) fn reset(&mut self) {
         self.places.clear();
+        self.walking = None;
     }
 
     /// Passes over the article that has just begun.

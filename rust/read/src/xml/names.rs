@@ -6,6 +6,10 @@ pub(super) const MAX_NAME_BYTES: usize = 1000;
 const START: u8 = 1;
 const INNER: u8 = 2;
 const SPACE: u8 = 4;
+/// Ends an attribute's value, or must be looked at in one.
+const VALUE_STOP: u8 = 8;
+/// Ends a piece of text, or must be looked at in one.
+const TEXT_STOP: u8 = 16;
 
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
@@ -15,6 +19,9 @@ const CLASSES: [u8; 256] = {
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | b':' | 0x80.. => START | INNER,
             b'0'..=b'9' | b'-' | b'.' => INNER,
             b' ' | b'\t' | b'\n' | b'\r' => SPACE,
+            b'"' | b'\'' => VALUE_STOP,
+            b'<' | b'&' => VALUE_STOP | TEXT_STOP,
+            b']' => TEXT_STOP,
             _ => 0,
         };
         byte += 1;
@@ -26,6 +33,33 @@ const CLASSES: [u8; 256] = {
 #[inline]
 pub(super) fn is_space(byte: u8) -> bool {
     CLASSES[usize::from(byte)] & SPACE != 0
+}
+
+/// The first quote, `<` or `&`. Values are short as a rule: a call of memchr would cost more than it saves.
+#[inline]
+pub(super) fn value_stop(data: &[u8]) -> Option<usize> {
+    data.iter()
+        .position(|&byte| CLASSES[usize::from(byte)] & VALUE_STOP != 0)
+}
+
+/// The first `<`, `&` or `]`: near ones without a call, far ones by vectors.
+#[inline]
+pub(super) fn text_stop(data: &[u8]) -> Option<usize> {
+    const NEAR: usize = 16;
+    let near = &data[..data.len().min(NEAR)];
+    let found = near
+        .iter()
+        .position(|&byte| CLASSES[usize::from(byte)] & TEXT_STOP != 0);
+    match found {
+        None if data.len() > NEAR => memchr::memchr3(b'<', b'&', b']', &data[NEAR..]).map(|at| at + NEAR),
+        found => found,
+    }
+}
+
+/// Whether `byte` goes on with a name.
+#[inline]
+pub(super) fn is_inside_name(byte: u8) -> bool {
+    CLASSES[usize::from(byte)] & INNER != 0
 }
 
 /// The length of the name at the start of `data`; 0 where none stands there. A name that reaches the end of `data`
@@ -43,8 +77,9 @@ pub(super) fn name_length(data: &[u8]) -> usize {
 }
 
 /// Whether all of a name's characters above ASCII may stand in one; those of ASCII were looked at by [`name_length`].
+#[inline]
 pub(super) fn is_name(name: &[u8]) -> bool {
-    if name.is_ascii() {
+    if name.iter().fold(0, |all, byte| all | byte) < 0x80 {
         return true;
     }
     let Ok(name) = std::str::from_utf8(name) else {

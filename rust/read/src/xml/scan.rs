@@ -76,7 +76,7 @@ pub fn scan_pubmed(files: &[ScanFile], options: &ScanOptions, monitor: &Monitor)
 fn scan_file(file: &ScanFile, options: &ScanOptions, monitor: &Monitor) -> Result<Events> {
     let mut source = Source::open(&file.path, file.compression, file.tar)?;
     let mut scan = Scan {
-        tokens: Tokens::new(options.max_document_bytes)?,
+        tokens: Tokens::lenient(options.max_document_bytes)?,
         places: Vec::new(),
         pmid: Flow::default(),
         events: Events::default(),

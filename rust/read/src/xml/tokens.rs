@@ -4,7 +4,7 @@
 
 use super::doctype::{self, Declared};
 use super::entities::{self, MAX_REFERENCE_BYTES, Resolved};
-use super::names::{MAX_NAME_BYTES, is_name, is_space, name_length};
+use super::names::{MAX_NAME_BYTES, is_inside_name, is_name, is_space, name_length, text_stop, value_stop};
 use super::source::Source;
 use super::window::Window;
 use crate::options::RAISE_LIMIT;
@@ -76,6 +76,8 @@ pub(super) struct Tokens {
     empty: bool,
     /// Pass over everything until so few elements are open.
     skipping: Option<usize>,
+    /// Passing over it looks for nothing but its end tag; so many elements of its name are open in it.
+    loose: Option<usize>,
     declared: Declared,
     began: bool,
     doctype_seen: bool,
@@ -88,8 +90,18 @@ pub(super) struct Tokens {
 impl Tokens {
     /// A tokenizer that gives up a record, or what stands between two, over `max_unit_bytes`.
     pub(super) fn new(max_unit_bytes: usize) -> Result<Self> {
+        Self::with_window(max_unit_bytes, Window::new(true)?)
+    }
+
+    /// One for a first pass that a strict one follows: characters are not checked, nor what
+    /// [`Tokens::skip_record`] passes over.
+    pub(super) fn lenient(max_unit_bytes: usize) -> Result<Self> {
+        Self::with_window(max_unit_bytes, Window::new(false)?)
+    }
+
+    fn with_window(max_unit_bytes: usize, window: Window) -> Result<Self> {
         Ok(Self {
-            window: Window::new()?,
+            window,
             inside: Inside::Content,
             names: Vec::new(),
             starts: limits::with_capacity(MAX_DEPTH, "open elements")?,
@@ -101,6 +113,7 @@ impl Tokens {
             scratch: [0; 4],
             empty: false,
             skipping: None,
+            loose: None,
             declared: Vec::new(),
             began: false,
             doctype_seen: false,
@@ -116,7 +129,7 @@ impl Tokens {
         self.inside = Inside::Content;
         self.names.clear();
         self.starts.clear();
-        (self.empty, self.skipping, self.unit) = (false, None, 0);
+        (self.empty, self.skipping, self.loose, self.unit) = (false, None, None, 0);
         self.declared.clear();
         (self.began, self.doctype_seen, self.root_seen) = (false, false, false);
     }
@@ -127,8 +140,8 @@ impl Tokens {
     }
 
     /// The line of the tag of the element that began last.
-    pub(super) fn line_of_tag(&self) -> u64 {
-        self.window.line_at(self.tag)
+    pub(super) fn line_of_tag(&mut self) -> u64 {
+        self.window.line_after(self.tag)
     }
 
     /// Whether the last failure was the source's own.
@@ -163,7 +176,8 @@ impl Tokens {
             return Ok(false);
         };
         let mut rest = &tag[found.value.0..found.value.1];
-        limits::reserve(value, rest.len(), "an attribute")?;
+        // A reference grows by a fifth at most.
+        limits::reserve(value, rest.len() + rest.len() / 4, "an attribute")?;
         while found.has_reference
             && let Some(at) = memchr::memchr(b'&', rest)
         {
@@ -192,6 +206,7 @@ impl Tokens {
     /// ended: the record whose citation's PMID that was.
     pub(super) fn skip_record(&mut self) {
         self.skipping = Some(self.starts.len().saturating_sub(2));
+        self.loose = Some(0);
     }
 
     /// Counts the bytes of a record, or of what stands between two, from the token at hand.
@@ -238,14 +253,19 @@ impl Tokens {
         }
     }
 
+    #[inline]
     fn check_unit(&self) -> Result<()> {
         let bytes = self.window.position() - self.unit;
         if bytes > self.max_unit_bytes {
-            let what = "bytes of XML of a record, or between two,";
-            let error = Error::limit(what, bytes, self.max_unit_bytes, RAISE_LIMIT);
-            return Err(error.at(None, Some(self.line())));
+            return Err(self.too_long(bytes));
         }
         Ok(())
+    }
+
+    #[cold]
+    fn too_long(&self, bytes: u64) -> Error {
+        let what = "bytes of XML of a record, or between two,";
+        Error::limit(what, bytes, self.max_unit_bytes, RAISE_LIMIT).at(None, Some(self.line()))
     }
 
     /// Nothing follows.
@@ -282,6 +302,7 @@ impl Tokens {
         let data = self.window.data();
         match (self.inside, data.first()) {
             (_, None) => Ok(Look::More),
+            (Inside::Content, _) if self.loose.is_some() => self.loosely(),
             (Inside::Content, Some(b'<')) => match data.get(1) {
                 None => Ok(Look::More),
                 Some(b'/') => self.end_tag(),
@@ -313,7 +334,7 @@ impl Tokens {
         }
         let mut from = 0;
         let end = loop {
-            let Some(found) = memchr::memchr3(b'<', b'&', b']', &data[from..]) else {
+            let Some(found) = text_stop(&data[from..]) else {
                 break data.len();
             };
             let at = from + found;
@@ -334,6 +355,73 @@ impl Tokens {
         self.resolved = None;
         self.window.start += end;
         Ok(Look::Event(Event::Text))
+    }
+
+    /// Looks for the end tag of the element that is passed over. A `<` stands nowhere but before markup, so it is
+    /// enough to look at those, and to step over comments, instructions and CDATA sections.
+    fn loosely(&mut self) -> Result<Look> {
+        let depth = self.skipping.unwrap_or(0);
+        let name = match (self.starts.get(depth), self.starts.get(depth + 1)) {
+            (Some(&start), Some(&end)) => &self.names[start..end],
+            _ => return Err(Error::Internal("passing over an element that is not open".into())),
+        };
+        let data = self.window.data();
+        let is_name =
+            |text: &[u8]| text.starts_with(name) && text.get(name.len()).is_some_and(|&b| !is_inside_name(b));
+        let mut at = 0;
+        loop {
+            let Some(found) = memchr::memchr(b'<', &data[at..]) else {
+                self.window.start = self.window.valid;
+                return Ok(Look::Again);
+            };
+            at += found;
+            let rest = &data[at + 1..];
+            match rest.first() {
+                Some(b'/') if is_name(&rest[1..]) => match self.loose {
+                    Some(0) | None => {
+                        // From here on all is as usual.
+                        let open = self.starts.get(depth + 1).copied();
+                        self.names.truncate(open.unwrap_or(self.names.len()));
+                        self.starts.truncate(depth + 1);
+                        self.loose = None;
+                        break;
+                    }
+                    Some(nested) => self.loose = Some(nested - 1),
+                },
+                Some(b'!') => {
+                    self.window.start += at;
+                    return self.exclamation();
+                }
+                Some(b'?') => {
+                    self.window.start += at;
+                    return self.instruction();
+                }
+                Some(_) if is_name(rest) => {
+                    // One of the same name inside: a strict look tells whether it is empty.
+                    self.window.start += at;
+                    let data = self.window.data();
+                    self.attributes.clear();
+                    let tag = scan_start_tag(data, &self.declared, &mut self.attributes);
+                    match tag.map_err(|(_, error)| error)? {
+                        None => return self.more_of_a_tag("a start tag"),
+                        Some((_, end, empty)) => {
+                            self.window.start += end;
+                            self.loose = self.loose.map(|nested| nested + usize::from(!empty));
+                            return Ok(Look::Again);
+                        }
+                    }
+                }
+                // A name that the window may cut waits for the rest.
+                _ if rest.len() < name.len() + 2 => {
+                    self.window.start += at;
+                    return Ok(if at == 0 { Look::More } else { Look::Again });
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+        self.window.start += at;
+        Ok(Look::Again)
     }
 
     fn reference(&mut self) -> Result<Look> {
@@ -617,11 +705,12 @@ fn scan_start_tag(
         at = first;
         let mut has_reference = false;
         loop {
-            let Some(found) = memchr::memchr3(quote, b'<', b'&', &data[at..]) else {
+            let Some(found) = value_stop(&data[at..]) else {
                 return Ok(None);
             };
             at += found;
             match data[at] {
+                stop if stop == quote => break,
                 b'<' => return wrong(at, "a < inside an attribute (write &lt;)"),
                 b'&' => {
                     has_reference = true;
@@ -635,7 +724,7 @@ fn scan_start_tag(
                         _ => return wrong(at, "a & that begins no reference (write &amp;)"),
                     }
                 }
-                _ => break,
+                _ => at += 1,
             }
         }
         if attributes.len() >= MAX_ATTRIBUTES {

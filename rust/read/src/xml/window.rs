@@ -15,6 +15,10 @@ pub(super) struct Window {
     /// The bytes before `buffer[0]`, and its line.
     passed: u64,
     line: u64,
+    /// A place in the buffer that was asked for, and its line: the next one is mostly behind it.
+    counted: (usize, u64),
+    /// Whether the bytes are looked at.
+    checks: bool,
     /// What stands at `valid`, where that ends the reading.
     wrong: Option<&'static str>,
     /// The file says that it holds ASCII alone.
@@ -26,7 +30,8 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new() -> Result<Self> {
+    /// A window; without `checks` it takes all bytes as they are, for a pass that another one follows.
+    pub(super) fn new(checks: bool) -> Result<Self> {
         Ok(Self {
             buffer: limits::filled(2 * BLOCK_BYTES, 0, "a block of XML")?,
             start: 0,
@@ -34,6 +39,8 @@ impl Window {
             filled: 0,
             passed: 0,
             line: 1,
+            counted: (0, 1),
+            checks,
             wrong: None,
             ascii: false,
             began: false,
@@ -45,6 +52,7 @@ impl Window {
     /// Makes it as new for the next document.
     pub(super) fn reset(&mut self) {
         (self.start, self.valid, self.filled, self.passed, self.line) = (0, 0, 0, 0, 1);
+        self.counted = (0, 1);
         (self.wrong, self.ascii, self.began, self.ended) = (None, false, false, false);
     }
 
@@ -63,6 +71,16 @@ impl Window {
     /// The line of `buffer[at]`, counted from 1.
     pub(super) fn line_at(&self, at: usize) -> u64 {
         self.line + newlines(&self.buffer[..at.min(self.filled)])
+    }
+
+    /// The same, for places that mostly follow one another.
+    pub(super) fn line_after(&mut self, at: usize) -> u64 {
+        let (from, line) = self.counted;
+        if let Some(between) = self.buffer[..self.filled].get(from..at) {
+            self.counted = (at, line + newlines(between));
+            return self.counted.1;
+        }
+        self.line_at(at)
     }
 
     /// Gets more bytes behind those there are; false at the end of the document.
@@ -131,6 +149,10 @@ impl Window {
 
     /// Takes the new bytes into what may be looked at, up to the first that is wrong.
     fn check(&mut self) {
+        if !self.checks {
+            self.valid = self.filled;
+            return;
+        }
         let fresh = &self.buffer[self.valid..self.filled];
         let mut upto = fresh.len();
         if let Err(error) = simdutf8::compat::from_utf8(fresh) {
@@ -163,6 +185,7 @@ impl Window {
             self.filled -= self.start;
             self.valid -= self.start;
             self.start = 0;
+            self.counted = (0, self.line);
         }
         if self.filled + BLOCK_BYTES > self.buffer.len() {
             let more = (self.filled + BLOCK_BYTES).max(self.buffer.len() * 2) - self.buffer.len();
