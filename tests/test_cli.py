@@ -203,6 +203,15 @@ def test_overwriting_removes_only_what_was_written(place: Path) -> None:
     assert "notes.md" in result.stderr
 
 
+def test_a_verb_that_was_cut_off_is_gone_on_with(place: Path) -> None:
+    (place / "out" / ".partial").mkdir(parents=True)
+    (place / "out" / "data.json").write_text("half")
+    assert verb("gather", "a.txt", "-o", "out").exit_code == 0
+    assert (place / "out" / "data.json").read_text() != "half"
+    assert (place / "out" / ".partial").is_dir()  # the verb's own to use and to remove
+    assert verb("gather", "a.txt", "-o", "out").exit_code == 1  # finished: nothing to go on with
+
+
 def test_options_become_command_line_options() -> None:
     @dataclass(frozen=True)
     class Options:

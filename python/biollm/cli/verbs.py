@@ -147,10 +147,14 @@ def _found_inputs(stage: Stage, names: list[str]) -> tuple[StageInput, ...]:
 
 
 def _claim(folder: Path, overwrite: bool, inputs: tuple[StageInput, ...]) -> None:
-    """Makes the output folder exist and be empty; what an earlier run left goes only with `--overwrite`."""
-    from biollm.recipe.folder import is_finished, prepare_folder
+    """Makes the output folder exist and be empty; what an earlier run left goes only with `--overwrite`.
 
-    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+    One that was cut off is gone on with: its work in progress stays, and half an output beside it makes way.
+    """
+    from biollm.recipe.folder import has_unfinished_work, is_finished, prepare_folder
+
+    goes_on = has_unfinished_work(folder) and not is_finished(folder)
+    if not overwrite and not goes_on and folder.is_dir() and any(folder.iterdir()):
         what = "the result of an earlier run" if is_finished(folder) else "files"
         message = f"the output folder holds {what}: choose another, or give --overwrite"
         raise InputError(message, path=folder, field="output")
@@ -159,7 +163,7 @@ def _claim(folder: Path, overwrite: bool, inputs: tuple[StageInput, ...]) -> Non
         if folder.resolve() in (path, *path.parents):
             message = f"the input {found.name!r} lies in the output folder: choose another output"
             raise InputError(message, path=folder, field="output")
-    prepare_folder(folder)
+    prepare_folder(folder, ours=goes_on)
 
 
 def _output_parameter(stage: Stage) -> inspect.Parameter:
