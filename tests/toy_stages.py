@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from biollm.atomic import write_bytes, write_json
-from biollm.manifest import InputRecord, Manifest, StageTimer
+from biollm.manifest import InputRecord, Manifest, Resumption, StageTimer
+from biollm.partial import open_partial, work_key
 from biollm.results import Sample, Series, Summary, Table
 from biollm.stages import Stage, StageContext
+from biollm.telemetry import event
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,13 @@ class TrainOptions:
     """Options of `fit`.
 
     steps: how many.
+    mode: how.
+    fail_at: the step that fails.
     """
 
     steps: int
     mode: str = "fast"
+    fail_at: int | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -74,7 +81,14 @@ def example_summary(title: str) -> Summary:
     )
 
 
-def _leave(stage: Stage, context: StageContext, options: Any, data: bytes, timer: StageTimer) -> ToyResult:
+def _leave(
+    stage: Stage,
+    context: StageContext,
+    options: Any,
+    data: bytes,
+    timer: StageTimer,
+    resumptions: tuple[Resumption, ...] = (),
+) -> ToyResult:
     summary = example_summary(stage.verb)
     outputs = {
         "data.json": write_bytes(context.folder / "data.json", data),
@@ -91,6 +105,7 @@ def _leave(stage: Stage, context: StageContext, options: Any, data: bytes, timer
         outputs,
         wall_s=timer.wall_s,
         cpu_s=timer.cpu_s,
+        resumptions=resumptions,
     )
     manifest.write(context.folder)
     return ToyResult(manifest, summary)
@@ -119,7 +134,31 @@ def _gather(context: StageContext, options: GatherOptions) -> ToyResult:
 
 
 def _fit(context: StageContext, options: TrainOptions) -> ToyResult:
-    return _leave(FIT, context, options, b"fitted\n" * options.steps, StageTimer())
+    """Keeps every second step, so that a run that was cut off after an odd one repeats one."""
+    timer = StageTimer()
+    matched = {"steps": options.steps, "mode": options.mode}
+    identities = [["stage", item.record.xxh3_128] for item in context.inputs if item.record is not None]
+    partial = open_partial(context.folder, work_key("fit", 1, matched, identities))
+    assert partial is not None
+    kept = partial.path / "kept.json"
+    done = json.loads(kept.read_bytes()) if kept.exists() else 0
+    if partial.resumed:
+        partial.resume(done, "steps")
+        event(context.log, "resumed", f"goes on from step {done}", step=done)
+    for step in range(done + 1, options.steps + 1):
+        partial.reached(step)
+        if step % 2 == 0:
+            write_json(kept, step)
+            event(context.log, "checkpoint", f"step {step}", level=logging.DEBUG, step=step)
+        if step == options.fail_at:
+            from biollm.errors import InputError
+
+            raise InputError(f"step {step} fails")
+        if context.progress is not None:
+            context.progress(step, options.steps)
+    result = _leave(FIT, context, options, b"fitted\n" * options.steps, timer, partial.resumptions)
+    partial.discard()
+    return result
 
 
 GATHER = Stage(
@@ -137,7 +176,7 @@ FIT = Stage(
     takes={"documents": (1, None), "checkpoint": (0, 1)},
     gives="checkpoint",
     algorithm_version=1,
-    unmatched_options=frozenset(),
+    unmatched_options=frozenset({"fail_at"}),
     run=_fit,
 )
 STAGES = {"gather": GATHER, "fit": FIT}

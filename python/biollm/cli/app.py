@@ -8,6 +8,7 @@ Nothing heavy is imported before a command that needs it runs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,8 @@ import typer
 from typer.core import TyperGroup
 
 from biollm.cli.console import Voice, progress_bars, reporting
-from biollm.cli.verbs import SENTENCES, Debug, Json, Quiet, verb_command
+from biollm.cli.plan import plan_text
+from biollm.cli.verbs import SENTENCES, Debug, Json, LogLevel, Quiet, verb_command
 
 
 class _Verbs(TyperGroup):
@@ -76,23 +78,53 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME.KEY=VALUE", help="Override an option. May be repeated.")
     ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="NAME", help="Run this stage even if it matches; take those above as they are."),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="NAME", help="As --from, but run no stage below it.")
+    ] = None,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Run nothing: say what would run, its time, memory and disk.")
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Hash every input and output again.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Watch memory, processor and functions of each stage: OUTPUT/profile.")
+    ] = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
+    log_level: LogLevel = None,
 ) -> None:
     """Run the stages of a recipe.
 
-    Stages whose folders already hold their result are not run again.
+    Stages whose folders already hold their result are not run again; one that was cut off is gone on with.
+    OUTPUT/log.jsonl tells what happened.
 
     Example: biollm run recipe.toml -o RUN --set clean.threshold=0.9
     """
-    voice = Voice(json_, quiet, debug)
+    voice = Voice(json_, quiet, debug, log_level)
     with reporting(voice):
+        from biollm.recipe import dry_run
         from biollm.recipe import run as run_recipe
 
+        if dry:
+            plan = dry_run(recipe, output=output, set=set_ or (), from_=from_, only=only, verify=verify)
+            voice.say(plan_text(plan))
+            voice.result(plan.to_dict())
+            return
         with progress_bars(voice) as bars:
-            result = run_recipe(recipe, output=output, set=set_ or (), verify=verify, progress=bars)
+            result = run_recipe(
+                recipe,
+                output=output,
+                set=set_ or (),
+                from_=from_,
+                only=only,
+                verify=verify,
+                profile=profile,
+                progress=bars,
+            )
         _say_run(voice, result)
 
 
@@ -138,12 +170,13 @@ def demo(
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
+    log_level: LogLevel = None,
 ) -> None:
     """Take a generated sample all the way to generated text.
 
     The sample has planted duplicates and noise, and what dedup and select make of them is scored. Without network.
     """
-    voice = Voice(json_, quiet, debug)
+    voice = Voice(json_, quiet, debug, log_level)
     with reporting(voice):
         from biollm.demo.run import demo as run_demo
 
@@ -159,8 +192,7 @@ def _say_run(voice: Voice, result: Any, score: Any = None) -> None:
 
     width = max(len(stage.name) for stage in result.stages)
     for stage in result.stages:
-        how = "not run again: nothing changed" if stage.status == "matched" else seconds(stage.wall_s)
-        voice.say(f"{stage.name.ljust(width)}  {how}")
+        voice.say(f"{stage.name.ljust(width)}  {_how(stage, seconds)}")
     if score is not None:
         voice.say(summary_text(score.summary()))
     voice.say(f"→ {result.report}")
@@ -170,13 +202,28 @@ def _say_run(voice: Voice, result: Any, score: Any = None) -> None:
             "verb": stage.verb,
             "status": stage.status,
             "folder": str(stage.folder),
+            "reason": stage.reason,
+            "out_of_date": stage.out_of_date or None,
             "wall_s": stage.wall_s,
-            "counts": dict(stage.manifest.counts),
+            "counts": dict(stage.manifest.counts) if stage.manifest is not None else {},
         }
         for stage in result.stages
     ]
     value = {"output": str(result.folder), "report": str(result.report), "warnings": list(result.warnings)}
     voice.result({**value, "stages": stages, **({"score": score.to_dict()} if score is not None else {})})
+
+
+def _how(stage: Any, seconds: Callable[[float], str]) -> str:
+    """What became of a stage, in words."""
+    if stage.status == "matched":
+        return "not run again: nothing changed"
+    if stage.status == "kept":
+        return f"taken as it stands, though it no longer matches: {stage.reason}"
+    if stage.status == "skipped":
+        return f"not run{f'; out of date: {stage.out_of_date}' if stage.out_of_date else ''}"
+    cuts = stage.manifest.resumptions
+    repeated = f" (gone on with after {len(cuts)} cut{'s' if len(cuts) > 1 else ''})" if cuts else ""
+    return f"{seconds(stage.wall_s)}{repeated}"
 
 
 def main() -> None:

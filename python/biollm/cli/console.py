@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -28,13 +29,30 @@ EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
 
+class Level(StrEnum):
+    """What `--log-level` takes."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
 @dataclass(frozen=True)
 class Voice:
-    """The options every command has: `--json`, `--quiet`, `--debug`."""
+    """The options every command has: `--json`, `--quiet`, `--debug`, and `--log-level` of those that work long."""
 
     json: bool = False
     quiet: bool = False
     debug: bool = False
+    log_level: Level | None = None
+
+    @property
+    def level(self) -> int:
+        """The least level of records that go to stderr."""
+        if self.log_level is not None:
+            return logging.getLevelNamesMapping()[self.log_level.upper()]
+        return logging.DEBUG if self.debug else logging.WARNING if self.quiet else logging.INFO
 
     def say(self, text: str) -> None:
         """A line of the result for people; with `--json` only the object goes to stdout."""
@@ -59,7 +77,7 @@ def reporting(voice: Voice) -> Iterator[None]:
     level, propagate = log.level, log.propagate
     log.addHandler(handler)
     log.propagate = False
-    log.setLevel(logging.DEBUG if voice.debug else logging.WARNING if voice.quiet else logging.INFO)
+    log.setLevel(voice.level)
     try:
         yield
     except BiollmError as error:
@@ -182,8 +200,9 @@ class StageBars:
         state = next(t for t in self.bars.tasks if t.id == task)
         done = state.completed if status == "complete" else 0
         total = max(state.total or 0, done, 1)
-        if status in ("complete", "matched"):
+        if status in ("complete", "matched", "kept"):
             self.bars.update(task, completed=total, total=total)
-        note = "" if status == "complete" else f" – {'not run again' if status == 'matched' else status}"
+        how = {"matched": "not run again", "kept": "taken as it stands"}.get(status, status)
+        note = "" if status == "complete" else f" – {how}"
         self.bars.update(task, description=f"{state.description}{note}")
         self.bars.stop_task(task)

@@ -10,13 +10,14 @@ import logging
 import tempfile
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from biollm.cli.console import Voice, progress_bars, reporting, summary_text
+from biollm.cli.console import Level, Voice, progress_bars, reporting, summary_text
 from biollm.errors import InputError
 
 if typing.TYPE_CHECKING:
@@ -49,6 +50,10 @@ _EXAMPLES: Final[Mapping[str, str]] = types.MappingProxyType(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Neither progress nor notes, only warnings.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and log more.")]
+LogLevel = Annotated[
+    Level | None,
+    typer.Option("--log-level", help="Least level of what is logged to stderr; else by --quiet and --debug."),
+]
 _Inputs = Annotated[
     list[str], typer.Argument(metavar="INPUT", help="Files, globs, URLs, or folders of finished stages.")
 ]
@@ -68,7 +73,7 @@ def verb_command(verb: str) -> Callable[..., None]:
     options = {option.name: option for option in describe(stage.options)}
 
     def command(**given: Any) -> None:
-        voice = Voice(given.pop("json_"), given.pop("quiet_"), given.pop("debug_"))
+        voice = Voice(given.pop("json_"), given.pop("quiet_"), given.pop("debug_"), given.pop("log_level_"))
         inputs, output, overwrite = given.pop("inputs_"), given.pop("output_"), given.pop("overwrite_")
         with reporting(voice):
             values = {name: _value(options[name], value) for name, value in given.items() if _is_given(value)}
@@ -83,6 +88,7 @@ def verb_command(verb: str) -> Callable[..., None]:
         inspect.Parameter("json_", keyword, annotation=Json, default=False),
         inspect.Parameter("quiet_", keyword, annotation=Quiet, default=False),
         inspect.Parameter("debug_", keyword, annotation=Debug, default=False),
+        inspect.Parameter("log_level_", keyword, annotation=LogLevel, default=None),
     ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -110,7 +116,8 @@ def _run(
     folder = output.absolute()
     with lock(folder.with_name(f".{folder.name}.lock")):
         _claim(folder, overwrite, found)
-        result = _run_stage(stage, found, folder, options, voice)
+        with _at_work(folder):
+            result = _run_stage(stage, found, folder, options, voice)
     voice.say(f"{stage.verb}\n{summary_text(result.summary())}\n→ {output}")
     voice.result({"output": str(folder), "summary": result.summary().to_dict()})
 
@@ -164,6 +171,26 @@ def _claim(folder: Path, overwrite: bool, inputs: tuple[StageInput, ...]) -> Non
             message = f"the input {found.name!r} lies in the output folder: choose another output"
             raise InputError(message, path=folder, field="output")
     prepare_folder(folder, ours=goes_on)
+
+
+@contextmanager
+def _at_work(folder: Path) -> Iterator[None]:
+    """Marks a folder as one whose verb has begun: what a killed run leaves there is then known to be ours.
+
+    The mark is the place of work in progress itself, whether the verb keeps any or not.
+    """
+    from biollm.atomic import make_folder
+    from biollm.partial import FOLDER_NAME
+    from biollm.recipe.folder import drop_unfinished_work
+
+    mark = make_folder(folder / FOLDER_NAME)
+    try:
+        yield
+    except BaseException:
+        if [path.name for path in folder.iterdir()] == [FOLDER_NAME] and not any(mark.iterdir()):
+            drop_unfinished_work(folder)
+        raise
+    drop_unfinished_work(folder)
 
 
 def _output_parameter(stage: Stage) -> inspect.Parameter:

@@ -114,6 +114,8 @@ def _options_differ(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> s
 
 
 def _shown(options: Mapping[str, Any], name: str) -> str:
+    if name not in options:
+        return "(no such option)"
     return "(unset)" if options.get(name) is None else toml_text(options[name])
 
 
