@@ -270,7 +270,9 @@ def test_a_damaged_checkpoint_is_not_used(
     assert_equal(checkpoint, uncut)
 
 
-def test_other_options_or_shards_start_anew(shards: Path, make_shards, documents, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_other_options_or_shards_start_anew(  # type: ignore[no-untyped-def]
+    shards: Path, make_shards, documents, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     other = make_shards(documents[1:70], documents[70:], name="other")
     output = tmp_path / "out"
     for source, changed in ((shards, {"seed": 1}), (shards, {"steps": STEPS + 1}), (other, {})):
@@ -278,6 +280,9 @@ def test_other_options_or_shards_start_anew(shards: Path, make_shards, documents
         assert kept(output) == ["step-00000003"]
         checkpoint = biollm.train(source, output=output, **{**OPTIONS, **changed})
         assert checkpoint.manifest.resumptions == ()
+        (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        assert "its checkpoints are removed" in warning
+        caplog.clear()
         assert not (output / ".partial").exists()
 
 

@@ -18,7 +18,8 @@ from biollm.errors import InputError
 from biollm.manifest import InputRecord, Manifest, StageTimer
 from biollm.models import Llama, ModelConfig, load_checkpoint, model_config
 from biollm.models.checkpoints import read_config
-from biollm.partial import Partial, open_partial
+from biollm.partial import FOLDER_NAME, Partial, open_partial
+from biollm.telemetry import event
 from biollm.tokenization.shards import Shard, Shards
 from biollm.training import baselines
 from biollm.training.batches import DocumentTokens, PackedStream
@@ -35,7 +36,7 @@ from biollm.training.placement import (
     torch_threads,
 )
 from biollm.training.report import Outcome, summarize
-from biollm.training.resume import CheckpointKeeper, Trainee
+from biollm.training.resume import COMMIT, CheckpointKeeper, Trainee
 from biollm.training.schedule import Schedule, default_learning_rate, make_schedule
 from biollm.training.sources import Source, check_sources, listed, pad_id, record, work_key_of
 
@@ -163,8 +164,7 @@ def pretrain(
     # Before the hours of training, not after: what cannot be written shows now.
     folders = [*(item.folder for item in shards), *([start] if start is not None else [])]
     begin_checkpoint(output, folders)
-    partial = open_partial(output, work_key_of(options, folders, placement))
-    assert partial is not None  # a key is None for inputs in memory alone
+    partial = _open_partial(output, work_key_of(options, folders, placement), log)
     with closing(partial):
         fitted = _fit(corpus, shards[0].folder, config, start, options, placement, partial, output, progress, log)
         outcome = Outcome(
@@ -200,6 +200,17 @@ def pretrain(
         manifest.write(output)
         partial.discard()
     return Checkpoint(output, manifest)
+
+
+def _open_partial(output: Path, key: str | None, log: logging.Logger) -> Partial:
+    """The work in progress of the output folder; says so where checkpoints go because they are of another run."""
+    left = len(list((output / FOLDER_NAME).glob(f"step-*/{COMMIT}")))
+    partial = open_partial(output, key)
+    assert partial is not None  # a key is None for inputs in memory alone
+    if left and not partial.resumed:
+        message = f"{output} held an unfinished run of other options, shards or software: its checkpoints are removed"
+        event(log, "partial_dropped", message, level=logging.WARNING, checkpoints=left)
+    return partial
 
 
 @dataclass(frozen=True)
