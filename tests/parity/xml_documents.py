@@ -18,6 +18,7 @@ PIECES = (
     *("&alpha;", "&nbsp;", "&NotEqualTilde;", "&hellip;", "&copy;", "&amp;amp;", "&amp;lt;"),
     *("<![CDATA[ x < y & z ]]>", "<![CDATA[]]>", "<![CDATA[<p>&alpha;</p>]]>", "<![CDATA[]]]]><![CDATA[>]]>"),
     *("<!-- a <p> in a comment & more -->", "<!---->", "<?pi a <b> ?>", "<?x?>"),
+    *("<![CDATA[</PubmedArticle></article>]]>", "<!-- </PubmedArticle><PMID>1</PMID> -->", "<?p </article> ?>"),
 )
 ATTRIBUTES = ("", "", "", ' a="1"', " a='x > y'", ' a="&lt;&quot;é"', '\n\ta = "b"  c="d" ', ' xml:lang="en"')
 INLINE = (
@@ -65,6 +66,13 @@ def number(rng: Random, digits: int = 8) -> str:
     return "".join(rng.choice("0123456789") for _ in range(digits))
 
 
+def written(rng: Random, digits: str) -> str:
+    """Digits in one of the ways XML has for them."""
+    head, last = digits[:-1], digits[-1]
+    ways = (digits, digits, digits, f" {digits}\n", f"{head}&#{ord(last)};", f"{head}<!-- 0 -->{last}")
+    return rng.choice((*ways, f"{head}<![CDATA[{last}]]>", f"<?p 7?>{digits}"))
+
+
 def maybe(rng: Random, make: Callable[[], str], chance: float = 0.7) -> str:
     return make() if rng.random() < chance else rng.choice(("", "\n  ", "<!-- absent -->"))
 
@@ -88,7 +96,7 @@ MARKS = (*INLINE, "mml:annotation", "annotation-xml")
 def pubmed_article(rng: Random, pmid: str | None = None) -> str:
     """A PubmedArticle; its PMID is made up unless given, and absent where it is ""."""
     pmid = number(rng) if pmid is None else pmid
-    parts = [maybe(rng, lambda: element(rng, "PMID", pmid, ' Version="1"'), 1.0 if pmid else 0.0)]
+    parts = [maybe(rng, lambda: element(rng, "PMID", written(rng, pmid), ' Version="1"'), 1.0 if pmid else 0.0)]
     article = [
         maybe(rng, lambda: journal(rng)),
         maybe(rng, lambda: element(rng, "ArticleTitle", mixed(rng, INLINE, 2))),
@@ -157,7 +165,9 @@ def pubmed_file(rng: Random, records: list[str], deleted: tuple[str, ...] = ()) 
     content = [*records]
     if deleted:
         content.append(
-            element(rng, "DeleteCitation", "".join(f"<PMID Version='1'>{pmid}</PMID>\n" for pmid in deleted))
+            element(
+                rng, "DeleteCitation", "".join(f"<PMID Version='1'>{written(rng, pmid)}</PMID>\n" for pmid in deleted)
+            )
         )
     joined = "".join(record + rng.choice(("", "\n", "<!-- between -->")) for record in content)
     root = "PubmedArticleSet"
