@@ -1,12 +1,14 @@
 //! PubMed and JATS as columns: streamed, never held as a tree. The tokenizer checks that a file is well-formed; a
 //! stack of places, one an open element, decides what each text is for.
 
+mod asides;
 mod columns;
 mod doctype;
 mod entities;
 mod entities_table;
 mod flow;
 mod jats;
+mod markup;
 mod names;
 mod options;
 mod pubmed;

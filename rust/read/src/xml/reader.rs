@@ -86,14 +86,19 @@ impl XmlReader {
     /// A reader of a regular file; `name` stands for it in messages.
     pub fn open(path: &Path, name: Option<&Path>, options: XmlOptions) -> Result<Self> {
         options.check()?;
+        let source = Source::open(path, options.compression, options.tar)?;
+        Self::new(source, name.unwrap_or(path), options)
+    }
+
+    pub(super) fn new(source: Source, path: &Path, options: XmlOptions) -> Result<Self> {
         Ok(Self {
-            source: Source::open(path, options.compression, options.tar)?,
+            source,
             tokens: Tokens::new(options.max_document_bytes)?,
             pubmed: Pubmed::default(),
             jats: Jats::default(),
             record: Record::default(),
             batch: XmlBatch::default(),
-            path: name.unwrap_or(path).to_path_buf(),
+            path: path.to_path_buf(),
             stage: Stage::Before,
             kind: None,
             member: None,
@@ -199,8 +204,8 @@ impl XmlReader {
             if event == Event::Eof {
                 // The window has met the end of the source, so all of a file has been read.
                 self.stage = match self.source {
-                    Source::File(_) => Stage::Ended,
                     Source::Tar(_) => Stage::Before,
+                    _ => Stage::Ended,
                 };
                 return Ok(());
             }
@@ -311,8 +316,8 @@ impl XmlReader {
             self.records += 1;
         }
         self.stage = match self.source {
-            Source::File(_) => Stage::Draining,
             Source::Tar(_) => Stage::Before,
+            _ => Stage::Draining,
         };
         Ok(())
     }

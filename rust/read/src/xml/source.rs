@@ -68,8 +68,11 @@ impl Input {
 
 /// Where a tokenizer's bytes come from.
 pub(super) enum Source {
-    File(Input),
+    File(Box<Input>),
     Tar(Box<Tar>),
+    /// Bytes that come in pieces of a size.
+    #[cfg(test)]
+    Pieces(Vec<u8>, usize),
 }
 
 impl Source {
@@ -79,7 +82,7 @@ impl Source {
         Ok(if tar {
             Source::Tar(Box::new(Tar::new(input)?))
         } else {
-            Source::File(input)
+            Source::File(Box::new(input))
         })
     }
 
@@ -88,13 +91,22 @@ impl Source {
         match self {
             Source::File(input) => input.read(output, monitor),
             Source::Tar(tar) => tar.read(output, monitor),
+            #[cfg(test)]
+            Source::Pieces(data, piece) => {
+                let n = data.len().min(*piece).min(output.len());
+                output[..n].copy_from_slice(&data[..n]);
+                data.drain(..n);
+                Ok(n)
+            }
         }
     }
 
-    fn input(&self) -> &Input {
+    fn input(&self) -> Option<&Input> {
         match self {
-            Source::File(input) => input,
-            Source::Tar(tar) => tar.input(),
+            Source::File(input) => Some(input),
+            Source::Tar(tar) => Some(tar.input()),
+            #[cfg(test)]
+            Source::Pieces(..) => None,
         }
     }
 
@@ -108,17 +120,17 @@ impl Source {
 
     /// Bytes read so far, as they are in the file.
     pub(super) fn bytes_read(&self) -> u64 {
-        self.input().bytes_read
+        self.input().map_or(0, |input| input.bytes_read)
     }
 
     /// The size the file had when it was opened.
     pub(super) fn total_bytes(&self) -> u64 {
-        self.input().total_bytes
+        self.input().map_or(0, |input| input.total_bytes)
     }
 
     /// xxh3-128 of the file's bytes, once all of it has been read.
     pub(super) fn xxh3_128_hex(&self) -> Option<String> {
-        let input = self.input();
+        let input = self.input()?;
         input.ended.then(|| format!("{:032x}", input.hasher.digest128()))
     }
 }

@@ -2,9 +2,10 @@
 //! names of the open elements and the token at hand. Long texts, comments and CDATA sections come in pieces or not
 //! at all, so memory is bounded by the longest tag taken.
 
-use super::doctype::{self, Declared};
+use super::doctype::Declared;
 use super::entities::{self, MAX_REFERENCE_BYTES, Resolved};
-use super::names::{MAX_NAME_BYTES, is_inside_name, is_name, is_space, name_length, text_stop, value_stop};
+use super::markup::{self, Attribute};
+use super::names::{is_inside_name, is_space, text_stop};
 use super::source::Source;
 use super::window::Window;
 use crate::options::RAISE_LIMIT;
@@ -15,9 +16,6 @@ pub(super) const MAX_DEPTH: usize = 512;
 
 /// Longest start tag, attributes and all.
 pub(super) const MAX_TAG_BYTES: usize = 4 << 20;
-
-/// Most attributes of an element.
-pub(super) const MAX_ATTRIBUTES: usize = 1000;
 
 /// What comes next in a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,22 +32,15 @@ pub(super) enum Event {
 
 /// What the tokenizer stands inside of.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Inside {
+pub(super) enum Inside {
     Content,
     Comment,
     Instruction,
     CData,
 }
 
-/// One attribute: ranges from the tag's start.
-struct Attribute {
-    name: (usize, usize),
-    value: (usize, usize),
-    has_reference: bool,
-}
-
 /// What one look at the data gave.
-enum Look {
+pub(super) enum Look {
     Event(Event),
     /// Something without an event was taken.
     Again,
@@ -59,18 +50,18 @@ enum Look {
 
 /// See the module.
 pub(super) struct Tokens {
-    window: Window,
-    inside: Inside,
+    pub(super) window: Window,
+    pub(super) inside: Inside,
     /// The names of the open elements, one behind the other, and where each begins.
     names: Vec<u8>,
-    starts: Vec<usize>,
+    pub(super) starts: Vec<usize>,
     attributes: Vec<Attribute>,
     /// The last start tag and its name, in the window.
     tag: usize,
     name: (usize, usize),
     /// The last text, in the window, or what the last reference stands for.
-    text: (usize, usize),
-    resolved: Option<Resolved>,
+    pub(super) text: (usize, usize),
+    pub(super) resolved: Option<Resolved>,
     scratch: [u8; 4],
     /// The last start tag was that of an empty element.
     empty: bool,
@@ -78,10 +69,10 @@ pub(super) struct Tokens {
     skipping: Option<usize>,
     /// Passing over it looks for nothing but its end tag; so many elements of its name are open in it.
     loose: Option<usize>,
-    declared: Declared,
-    began: bool,
-    doctype_seen: bool,
-    root_seen: bool,
+    pub(super) declared: Declared,
+    pub(super) began: bool,
+    pub(super) doctype_seen: bool,
+    pub(super) root_seen: bool,
     max_unit_bytes: u64,
     /// Where the record at hand, or what stands between two, began.
     unit: u64,
@@ -257,15 +248,17 @@ impl Tokens {
     fn check_unit(&self) -> Result<()> {
         let bytes = self.window.position() - self.unit;
         if bytes > self.max_unit_bytes {
-            return Err(self.too_long(bytes));
+            return Err(self.too_long());
         }
         Ok(())
     }
 
     #[cold]
-    fn too_long(&self, bytes: u64) -> Error {
+    fn too_long(&self) -> Error {
         let what = "bytes of XML of a record, or between two,";
-        Error::limit(what, bytes, self.max_unit_bytes, RAISE_LIMIT).at(None, Some(self.line()))
+        // At least so many: how many more were at hand depends on the blocks.
+        let (found, limit) = (self.max_unit_bytes + 1, self.max_unit_bytes);
+        Error::limit(what, found, limit, RAISE_LIMIT).at(None, Some(self.line()))
     }
 
     /// Nothing follows.
@@ -292,7 +285,7 @@ impl Tokens {
     }
 
     /// An error at a place in the window.
-    fn wrong(&self, at: usize, message: impl Into<String>) -> Error {
+    pub(super) fn wrong(&self, at: usize, message: impl Into<String>) -> Error {
         Error::format(message).at(None, Some(self.window.line_at(at)))
     }
 
@@ -401,12 +394,12 @@ impl Tokens {
                     self.window.start += at;
                     let data = self.window.data();
                     self.attributes.clear();
-                    let tag = scan_start_tag(data, &self.declared, &mut self.attributes);
-                    match tag.map_err(|(_, error)| error)? {
+                    let tag = markup::start_tag(data, &self.declared, &mut self.attributes);
+                    match tag.map_err(|wrong| wrong.error)? {
                         None => return self.more_of_a_tag("a start tag"),
-                        Some((_, end, empty)) => {
-                            self.window.start += end;
-                            self.loose = self.loose.map(|nested| nested + usize::from(!empty));
+                        Some(tag) => {
+                            self.window.start += tag.length;
+                            self.loose = self.loose.map(|nested| nested + usize::from(!tag.empty));
                             return Ok(Look::Again);
                         }
                     }
@@ -488,7 +481,7 @@ impl Tokens {
     }
 
     /// A tag that does not end in the window: wait for more of it, up to the limit.
-    fn more_of_a_tag(&self, what: &str) -> Result<Look> {
+    pub(super) fn more_of_a_tag(&self, what: &str) -> Result<Look> {
         let bytes = self.window.data().len();
         if bytes > MAX_TAG_BYTES {
             let what = format!("bytes of {what}");
@@ -501,12 +494,14 @@ impl Tokens {
     fn start_tag(&mut self) -> Result<Look> {
         self.attributes.clear();
         let data = &self.window.buffer[self.window.start..self.window.valid];
-        let name = match scan_start_tag(data, &self.declared, &mut self.attributes) {
+        let tag = match markup::start_tag(data, &self.declared, &mut self.attributes) {
             Ok(Some(tag)) => tag,
             Ok(None) => return self.more_of_a_tag("a start tag"),
-            Err((at, error)) => return Err(error.at(None, Some(self.window.line_at(self.window.start + at)))),
+            Err(wrong) => {
+                let line = self.window.line_at(self.window.start + wrong.at);
+                return Err(wrong.error.at(None, Some(line)));
+            }
         };
-        let (length, end, empty) = name;
         if self.starts.is_empty() && self.root_seen {
             return Err(self.wrong(self.window.start, "a second root element"));
         }
@@ -516,323 +511,14 @@ impl Tokens {
             return Err(error.at(None, Some(self.line())));
         }
         (self.began, self.root_seen) = (true, true);
-        let name = &data[1..=length];
-        limits::reserve(&mut self.names, length, "names of open elements")?;
+        let name = &data[1..=tag.name];
+        limits::reserve(&mut self.names, tag.name, "names of open elements")?;
         self.starts.push(self.names.len());
         self.names.extend_from_slice(name);
         self.tag = self.window.start;
-        self.name = (self.tag + 1, self.tag + 1 + length);
-        self.empty = empty;
-        self.window.start += end;
+        self.name = (self.tag + 1, self.tag + 1 + tag.name);
+        self.empty = tag.empty;
+        self.window.start += tag.length;
         Ok(Look::Event(Event::Start))
-    }
-
-    /// `<!`: a comment, a CDATA section, or the document type.
-    fn exclamation(&mut self) -> Result<Look> {
-        self.began = true;
-        let data = self.window.data();
-        for (opening, inside) in [
-            (&b"<!--"[..], Inside::Comment),
-            (b"<![CDATA[", Inside::CData),
-            (doctype::OPENING, Inside::Content),
-        ] {
-            if !data.starts_with(opening) {
-                if opening.starts_with(data) {
-                    return Ok(Look::More);
-                }
-                continue;
-            }
-            match inside {
-                Inside::Content => return self.doctype(),
-                Inside::CData if self.starts.is_empty() => break,
-                _ => {}
-            }
-            self.window.start += opening.len();
-            self.inside = inside;
-            return Ok(Look::Again);
-        }
-        Err(self.wrong(self.window.start, "a <! that begins nothing that may stand here"))
-    }
-
-    fn doctype(&mut self) -> Result<Look> {
-        if self.doctype_seen || self.root_seen {
-            return Err(self.wrong(self.window.start, "a DOCTYPE where none may stand"));
-        }
-        let data = self.window.data();
-        match doctype::parse(data) {
-            Err(error) => Err(error.at(None, Some(self.line()))),
-            Ok(None) if data.len() > doctype::MAX_DOCTYPE_BYTES => {
-                let (value, limit) = (data.len() as u64, doctype::MAX_DOCTYPE_BYTES as u64);
-                let hint = "leave out its internal subset";
-                Err(Error::limit("bytes of the DOCTYPE", value, limit, hint).at(None, Some(self.line())))
-            }
-            Ok(None) => Ok(Look::More),
-            Ok(Some((length, declared))) => {
-                self.window.start += length;
-                self.declared = declared;
-                self.doctype_seen = true;
-                Ok(Look::Again)
-            }
-        }
-    }
-
-    /// `<?`: the XML declaration, or an instruction for nobody here.
-    fn instruction(&mut self) -> Result<Look> {
-        let data = self.window.data();
-        let length = name_length(&data[2..]);
-        let target = &data[2..2 + length];
-        let Some(&behind) = data.get(2 + length) else {
-            return self.more_of_a_tag("a processing instruction");
-        };
-        if length == 0 || !is_name(target) || !(is_space(behind) || behind == b'?') {
-            return Err(self.wrong(self.window.start, "a <? that begins no processing instruction"));
-        }
-        if !target.eq_ignore_ascii_case(b"xml") {
-            self.began = true;
-            self.window.start += 2 + length;
-            self.inside = Inside::Instruction;
-            return Ok(Look::Again);
-        }
-        if self.began || target != b"xml" {
-            return Err(self.wrong(
-                self.window.start,
-                "an XML declaration that does not stand at the start of the file",
-            ));
-        }
-        let Some(end) = memchr::memmem::find(data, b"?>") else {
-            return self.more_of_a_tag("the XML declaration");
-        };
-        let encoding = xml_declaration(&data[5..end]).map_err(|e| self.wrong(self.window.start, e))?;
-        let encoding = encoding.map(<[u8]>::to_vec);
-        self.window.start += end + 2;
-        self.began = true;
-        if let Some(name) = encoding {
-            self.window.declare(&name).map_err(|e| e.at(None, Some(1)))?;
-        }
-        Ok(Look::Again)
-    }
-
-    /// Goes on in a comment.
-    fn comment(&mut self) -> Result<Look> {
-        let data = self.window.data();
-        let Some(at) = memchr::memmem::find(data, b"--") else {
-            // The last byte may be the first of the two.
-            let taken = data.len() - 1;
-            self.window.start += taken;
-            return Ok(if taken == 0 { Look::More } else { Look::Again });
-        };
-        match data.get(at + 2) {
-            None if at == 0 => return Ok(Look::More),
-            None => self.window.start += at,
-            Some(b'>') => {
-                self.window.start += at + 3;
-                self.inside = Inside::Content;
-            }
-            Some(_) => return Err(self.wrong(self.window.start + at, "-- inside a comment")),
-        }
-        Ok(Look::Again)
-    }
-
-    /// Goes on in a CDATA section, which is text, or in an instruction, which is nothing.
-    fn rest_of(&mut self, end: &[u8]) -> Look {
-        let data = self.window.data();
-        let (length, taken, ended) = match memchr::memmem::find(data, end) {
-            Some(at) => (at, at + end.len(), true),
-            // The last bytes may be the first of the end.
-            None => {
-                let length = data.len().saturating_sub(end.len() - 1);
-                (length, length, false)
-            }
-        };
-        if taken == 0 {
-            return Look::More;
-        }
-        let is_text = self.inside == Inside::CData && length > 0;
-        self.text = (self.window.start, self.window.start + length);
-        self.resolved = None;
-        self.window.start += taken;
-        if ended {
-            self.inside = Inside::Content;
-        }
-        if is_text {
-            Look::Event(Event::Text)
-        } else {
-            Look::Again
-        }
-    }
-}
-
-/// Reads the start tag at the start of `data`: the length of its name, its own length, and whether the element is
-/// empty by it; `None` where the data ends inside. An error comes with its place.
-fn scan_start_tag(
-    data: &[u8],
-    declared: &Declared,
-    attributes: &mut Vec<Attribute>,
-) -> std::result::Result<Option<(usize, usize, bool)>, (usize, Error)> {
-    let wrong = |at: usize, what: &str| Err((at, Error::format(what)));
-    let name = checked_name(data, 1, "a < that begins no tag (write &lt;)")?;
-    let mut at = 1 + name;
-    loop {
-        let space = data[at..].iter().take_while(|&&b| is_space(b)).count();
-        at += space;
-        match data.get(at) {
-            None => return Ok(None),
-            Some(b'>') => return finish(data, attributes, name, at + 1, false),
-            Some(b'/') => match data.get(at + 1) {
-                None => return Ok(None),
-                Some(b'>') => return finish(data, attributes, name, at + 2, true),
-                Some(_) => return wrong(at, "a / inside a tag"),
-            },
-            Some(_) if space == 0 => return wrong(at, "no space before an attribute, or no > after a name"),
-            Some(_) => {}
-        }
-        let key = (
-            at,
-            at + checked_name(data, at, "no name where an attribute should begin")?,
-        );
-        at = key.1;
-        for step in [b'=', b'"'] {
-            at += data[at..].iter().take_while(|&&b| is_space(b)).count();
-            match (step, data.get(at)) {
-                (_, None) => return Ok(None),
-                (b'=', Some(b'=')) => at += 1,
-                (b'"', Some(b'"' | b'\'')) => {}
-                _ => return wrong(at, "an attribute without a quoted value"),
-            }
-        }
-        let quote = data[at];
-        let first = at + 1;
-        at = first;
-        let mut has_reference = false;
-        loop {
-            let Some(found) = value_stop(&data[at..]) else {
-                return Ok(None);
-            };
-            at += found;
-            match data[at] {
-                stop if stop == quote => break,
-                b'<' => return wrong(at, "a < inside an attribute (write &lt;)"),
-                b'&' => {
-                    has_reference = true;
-                    let most = data.len().min(at + MAX_REFERENCE_BYTES + 2);
-                    match memchr::memchr2(b';', quote, &data[at..most]) {
-                        Some(length) if data[at + length] == b';' => {
-                            entities::resolve(&data[at + 1..at + length], declared).map_err(|e| (at, e))?;
-                            at += length + 1;
-                        }
-                        None if most == data.len() => return Ok(None),
-                        _ => return wrong(at, "a & that begins no reference (write &amp;)"),
-                    }
-                }
-                _ => at += 1,
-            }
-        }
-        if attributes.len() >= MAX_ATTRIBUTES {
-            let (value, limit) = (MAX_ATTRIBUTES as u64 + 1, MAX_ATTRIBUTES as u64);
-            return Err((
-                at,
-                Error::limit("attributes of a tag", value, limit, "give fewer"),
-            ));
-        }
-        attributes.push(Attribute {
-            name: key,
-            value: (first, at),
-            has_reference,
-        });
-        at += 1;
-    }
-}
-
-/// The length of the name at `at`. It may go on behind the data: the caller finds that out.
-fn checked_name(data: &[u8], at: usize, what: &str) -> std::result::Result<usize, (usize, Error)> {
-    let length = name_length(&data[at..]);
-    if length > MAX_NAME_BYTES {
-        let error = Error::limit(
-            "bytes of a name",
-            length as u64,
-            MAX_NAME_BYTES as u64,
-            "shorten it",
-        );
-        return Err((at, error));
-    }
-    if length == 0 || !is_name(&data[at..at + length]) {
-        return Err((at, Error::format(what)));
-    }
-    Ok(length)
-}
-
-/// A start tag that is whole: no attribute may stand in it twice.
-fn finish(
-    data: &[u8],
-    attributes: &[Attribute],
-    name: usize,
-    end: usize,
-    empty: bool,
-) -> std::result::Result<Option<(usize, usize, bool)>, (usize, Error)> {
-    let name_of = |a: &Attribute| &data[a.name.0..a.name.1];
-    let twice = match attributes {
-        [] | [_] => false,
-        [a, b] => name_of(a) == name_of(b),
-        many if many.len() <= 8 => {
-            let equals = |i: usize| many[..i].iter().any(|a| name_of(a) == name_of(&many[i]));
-            (1..many.len()).any(equals)
-        }
-        many => {
-            let mut names: Vec<&[u8]> = many.iter().map(name_of).collect();
-            names.sort_unstable();
-            names.windows(2).any(|pair| pair[0] == pair[1])
-        }
-    };
-    if twice {
-        return Err((0, Error::format("an attribute stands twice in a tag")));
-    }
-    Ok(Some((name, end, empty)))
-}
-
-/// Checks what stands between `<?xml` and `?>`; gives the encoding it names.
-fn xml_declaration(text: &[u8]) -> std::result::Result<Option<&[u8]>, &'static str> {
-    const WRONG: &str = "the XML declaration is not well-formed";
-    let mut rest = text;
-    let mut encoding = None;
-    let mut last = 0;
-    loop {
-        let trimmed = rest.trim_ascii_start();
-        if trimmed.is_empty() {
-            return if last > 0 { Ok(encoding) } else { Err(WRONG) };
-        }
-        if trimmed.len() == rest.len() {
-            return Err(WRONG);
-        }
-        let equals = memchr::memchr(b'=', trimmed).ok_or(WRONG)?;
-        let key = trimmed[..equals].trim_ascii();
-        let place = 1 + [&b"version"[..], b"encoding", b"standalone"]
-            .iter()
-            .position(|&known| known == key)
-            .ok_or(WRONG)?;
-        // In this order, the version always.
-        if place <= last || (last == 0 && place != 1) {
-            return Err(WRONG);
-        }
-        last = place;
-        let value = trimmed[equals + 1..].trim_ascii_start();
-        let (&quote, value) = value.split_first().ok_or(WRONG)?;
-        if quote != b'"' && quote != b'\'' {
-            return Err(WRONG);
-        }
-        let end = memchr::memchr(quote, value).ok_or(WRONG)?;
-        let content = &value[..end];
-        match place {
-            1 if !content.starts_with(b"1.")
-                || content.len() < 3
-                || !content[2..].iter().all(u8::is_ascii_digit) =>
-            {
-                return Err("a version of XML that is not 1.x");
-            }
-            2 if !content.first().is_some_and(u8::is_ascii_alphabetic) => return Err(WRONG),
-            2 => encoding = Some(content),
-            3 if content != b"yes" && content != b"no" => return Err(WRONG),
-            _ => {}
-        }
-        rest = &value[end + 1..];
     }
 }

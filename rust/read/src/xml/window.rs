@@ -93,7 +93,8 @@ impl Window {
             return Ok(false);
         }
         self.make_room()?;
-        let more = loop {
+        let before = self.filled;
+        loop {
             let end = self.buffer.len().min(self.filled + BLOCK_BYTES);
             let read = source.read(&mut self.buffer[self.filled..end], monitor);
             if matches!(read, Err(ref error) if !matches!(error, Error::Stopped)) {
@@ -104,15 +105,15 @@ impl Window {
             self.ended = n == 0;
             // The first bytes tell the encoding, and may come one by one.
             if self.ended || self.began || self.filled >= 4 {
-                break n > 0;
+                break;
             }
-        };
+        }
         if !self.began {
             self.began = true;
             self.begin()?;
         }
         self.check();
-        Ok(more || self.wrong.is_some())
+        Ok(self.filled > before || self.wrong.is_some())
     }
 
     /// Looks at the first bytes.
