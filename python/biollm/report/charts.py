@@ -34,16 +34,17 @@ class Look:
         return f"line c{self.colour % COLOURS}{broken}"
 
 
-def chart(series: Sequence[Series], looks: Sequence[Look] = ()) -> Markup:
+def chart(series: Sequence[Series], looks: Sequence[Look] = (), *, from_zero: bool = False) -> Markup:
     """One figure of the series of one title: lines over numbers, upright bars over bins, lying bars over categories.
 
     Args:
         series: at least one.
         looks: of lines, one a series; without them each line has a colour of its own.
+        from_zero: whether the axis of lines begins at 0 at the latest.
     """
     first = series[0]
     if first.kind == "line":
-        drawing = _lines(series, looks or [Look(index) for index in range(len(series))])
+        drawing = _lines(series, looks or [Look(index) for index in range(len(series))], from_zero)
     elif _stands(series):
         drawing = _bars(series)
     else:
@@ -88,7 +89,7 @@ def thin(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:
     return [*kept, points[-1]] if kept[-1] != points[-1] else kept
 
 
-def _lines(series: Sequence[Series], looks: Sequence[Look]) -> Markup:
+def _lines(series: Sequence[Series], looks: Sequence[Look], from_zero: bool) -> Markup:
     lines = []
     for s in series:
         pairs = zip(s.x, s.y, strict=True)
@@ -98,7 +99,8 @@ def _lines(series: Sequence[Series], looks: Sequence[Look]) -> Markup:
     if not every:
         return Markup()
     x_ticks = ticks(min(x for x, _ in every), max(x for x, _ in every), 6)
-    y_ticks = ticks(min(y for _, y in every), max(y for _, y in every))
+    lowest = min(y for _, y in every)
+    y_ticks = ticks(min(lowest, 0.0) if from_zero else lowest, max(y for _, y in every))
     x_scale, y_scale = _Scale(x_ticks, LEFT, WIDTH - RIGHT), _Scale(y_ticks, HEIGHT - BOTTOM, TOP)
     parts = [_grid(y_ticks, y_scale), *(_x_label(x_scale(t), _tick(t)) for t in x_ticks)]
     for line, look in zip(lines, looks, strict=True):

@@ -87,8 +87,8 @@ def _series(samples: Mapping[str, Any]) -> list[Series]:
     for name, title, y_label, scale, label in (
         ("rss_bytes", "Memory", "MB", _MEGABYTE, ""),
         ("cpu_percent", "Processor", "cores busy", 100.0, ""),
-        ("read_bytes", "Read and written", "MB since the beginning", _MEGABYTE, "read"),
-        ("written_bytes", "Read and written", "MB since the beginning", _MEGABYTE, "written"),
+        ("read_bytes", "Read and written so far", "MB", _MEGABYTE, "read"),
+        ("written_bytes", "Read and written so far", "MB", _MEGABYTE, "written"),
     ):
         values = samples.get(name)
         if not isinstance(values, list) or not isinstance(at, list):
@@ -113,7 +113,9 @@ def profile_section(profile: Profile) -> Markup:
     for series in profile.series:
         by_title.setdefault(series.title, []).append(series)
     parts: list[object] = [title, note(", ".join(f"{name} {value}" for name, value in profile.facts.items()))]
-    parts += [tag("div", *(chart(group) for group in by_title.values()), class_="side")] if by_title else []
+    parts += (
+        [tag("div", *(chart(group, from_zero=True) for group in by_title.values()), class_="side")] if by_title else []
+    )
     for item in profile.tables:
         shown = Table("", item.columns, item.rows[:TOP])
         parts.append(fold(item.title or "Where the time went", table(shown)))

@@ -129,7 +129,7 @@ def overview(stages: Sequence[StageView]) -> Markup:
         name = tag("th", tag("a", stage.name, href=f"#stage-{stage.name}"), verb, scope="row")
         cells = (tag("td", cell(stage), class_=kind, data_label=title) for title, kind, cell in columns)
         rows.append(tag("tr", name, *cells))
-    grid = tag("div", tag("table", tag("thead", head), tag("tbody", *rows), class_="overview"), class_="wide")
+    grid = tag("div", tag("table", tag("thead", head), tag("tbody", *rows), class_="overview stacks"), class_="wide")
     parts: list[object] = [tag("h2", "Overview"), grid]
     if any(stage.status == "matched" for stage in stages):
         parts.append(note("A stage marked “matched” was not run again; its seconds are those of the run that made it."))
@@ -195,8 +195,6 @@ def _remarks(stage: StageView) -> list[str]:
         said = ended if stage.status in _BAD else "It has not finished"
         remarks.append(f"{said}, so there is no result to show.")
     remarks += [f"It was cut off, and {resumption_words(item)}." for item in stage.resumptions]
-    if stage.peak_rss_bytes:
-        remarks.append(f"At most {size(stage.peak_rss_bytes)} of memory were in use by the process.")
     return remarks
 
 
