@@ -17,7 +17,7 @@ from biollm import _native
 from biollm.atomic import atomic_path, make_folder, write_json
 from biollm.errors import BiollmError, FileError, InputError
 from biollm.manifest import Manifest
-from biollm.partial import Partial, is_partial
+from biollm.partial import Partial, is_partial, open_partial
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -263,7 +263,7 @@ def finish_folder(
         result: of the verb.
         folder: holds the parts of the kept documents.
         documents: their names in the folder → xxh3-128.
-        partial: the folder's work in progress, which is then of no more use.
+        partial: the folder's work in progress, which is then of no more use; without it, what lies there is removed.
 
     Returns:
         The result with the manifest that was written.
@@ -274,6 +274,8 @@ def finish_folder(
     outputs = dict(documents)
     outputs["decisions.parquet"] = write_parquet(folder / "decisions.parquet", result.decisions())
     outputs["summary.json"] = write_json(folder / "summary.json", result.summary().to_dict())
+    if partial is None:
+        open_partial(folder, None)
     manifest = replace(result.manifest, outputs=outputs, resumptions=partial.resumptions if partial is not None else ())
     manifest.write(folder)
     if partial is not None:

@@ -1,7 +1,8 @@
-"""The rows of a source that a keep mask leaves, in the source's own type: `filter` of dedup's and select's results."""
+"""The rows of a source that a keep mask leaves, in the source's own type: what dedup's and select's results share."""
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,69 @@ if TYPE_CHECKING:
 
     Mask = npt.NDArray[np.bool_]
 
-__all__ = ["filter_rows", "yields_once"]
+__all__ = ["RowDecisions", "filter_rows", "yields_once"]
+
+
+class RowDecisions:
+    """A result that keeps or drops each row of a source: finds rows, and filters the source.
+
+    Attributes:
+        ids: of the documents, large_string, (n,).
+        keep_mask: whether each document stays; bool, (n,).
+    """
+
+    ids: pa.ChunkedArray
+    _source: Any
+    _open_documents: Callable[[Any], Documents] | None
+
+    @property
+    def keep_mask(self) -> Mask:
+        """Whether each document stays; bool, (n,)."""
+        raise NotImplementedError
+
+    def filter(self, source: Any = None) -> Any:
+        """The documents that stay, in the type the source has (see `biollm.filtering.filter_rows`).
+
+        Args:
+            source: needed again where it can be read only once (a reader, an Arrow stream); else that of the call.
+
+        Raises:
+            InputError: the source is needed again, or has another number of rows.
+        """
+        return filter_rows(self._source_again(source), self.keep_mask, open_documents=self._documents)
+
+    def _row(self, row_or_id: int | str) -> int:
+        """The row that an int is, or that has the id that a str is.
+
+        Raises:
+            InputError: there is no such row or id, or several documents have the id.
+        """
+        row = self._row_of_id(row_or_id) if isinstance(row_or_id, str) else operator.index(row_or_id)
+        if not 0 <= row < len(self.ids):
+            raise InputError(f"there is no row {row}: the result has {len(self.ids):,}", field="row_or_id", value=row)
+        return row
+
+    def _row_of_id(self, wanted: str) -> int:
+        import pyarrow.compute as pc
+
+        rows = pc.indices_nonzero(pc.equal(self.ids, wanted))
+        if len(rows) == 1:
+            return int(rows[0].as_py())
+        found = f"{len(rows)} documents have the id {wanted!r}: give the row" if len(rows) else f"no id {wanted!r}"
+        raise InputError(found, field="row_or_id", value=wanted)
+
+    def _source_again(self, source: Any) -> Any:
+        if source is not None:
+            return source
+        if self._source is None or yields_once(self._source):
+            message = "the source can be read only once: pass it again, or give the verb its output="
+            raise InputError(message, field="source")
+        return self._source
+
+    def _documents(self, source: Any) -> Documents:
+        if self._open_documents is None:
+            raise InputError("this result does not know its source: pass it again", field="source")
+        return self._open_documents(source)
 
 
 def yields_once(source: Any) -> bool:

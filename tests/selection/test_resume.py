@@ -103,7 +103,7 @@ def test_what_is_damaged_is_done_again(tmp_path: Path, source: Path, measured: l
     assert sum(measured) == ROWS - resumption.kept
 
 
-@pytest.mark.parametrize("change", ["option", "input", "memory"])
+@pytest.mark.parametrize("change", ["option", "input", "memory", "write"])
 def test_other_work_begins_anew(tmp_path: Path, source: Path, measured: list[int], change: str) -> None:
     out = tmp_path / "out"
     interrupted.kill("select", source, out, OPTIONS, LIMITS, 9)
@@ -112,8 +112,12 @@ def test_other_work_begins_anew(tmp_path: Path, source: Path, measured: list[int
         options["thresholds"] = {"min_words": 21}
     elif change == "input":
         source.write_bytes(source.read_bytes())
-    else:
+    elif change == "memory":
         given = biollm.read(source).documents.materialize()  # type: ignore[assignment]
+    else:
+        biollm.select(source, **OPTIONS).write(out)
+        interrupted.outputs(out)
+        return
     measured.clear()
     result = biollm.select(given, output=out, **options)
     assert result.manifest.resumptions == ()

@@ -22,10 +22,9 @@ from biollm.partial import open_partial, work_key
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from biollm.documents import Documents
     from biollm.results import Progress
 
-__all__ = ["dedup", "dedup_documents"]
+__all__ = ["dedup", "dedup_source"]
 
 LOG: Final = logging.getLogger("biollm.dedup")
 
@@ -88,8 +87,6 @@ def dedup(
         ConfigError: an option makes no sense. LimitError: an option or a document (`row`) is too large.
         InputError: the source cannot be used. FileError: a file cannot be read or written.
     """
-    from biollm.readers import as_documents
-
     columns = text if isinstance(text, str) else tuple(text)
     options = DedupOptions(
         threshold=threshold,
@@ -103,13 +100,11 @@ def dedup(
         max_document_bytes=max_document_bytes,
         threads=threads,
     )
-    documents = as_documents(source, text=columns, id=id)
-    return dedup_documents(source, documents, options, output=output, progress=progress)
+    return dedup_source(source, options, output=output, progress=progress)
 
 
-def dedup_documents(
+def dedup_source(
     source: Any,
-    documents: Documents,
     options: DedupOptions,
     *,
     output: str | os.PathLike[str] | None = None,
@@ -117,11 +112,10 @@ def dedup_documents(
     progress: Progress | None = None,
     log: logging.Logger = LOG,
 ) -> DedupResult:
-    """`dedup` on documents that are open: what the function and the stage share.
+    """`dedup` with its options in one piece: what the function and the stage share.
 
     Args:
-        source: what the documents were made of; the result's `filter` reads it again, and it is known again by it.
-        documents: to be deduplicated.
+        source: as in `dedup`; the result's `filter` reads it again.
         options: checked ones.
         output: as in `dedup`.
         inputs: what the manifest says of the inputs; without them, what the documents know.
@@ -134,6 +128,8 @@ def dedup_documents(
     from biollm.readers.identities import source_identities
 
     timer = StageTimer()
+    open_documents = partial(as_documents, text=options.text, id=options.id)
+    documents = open_documents(source)
     folder = begin_folder(output, source, verb="dedup") if output is not None else None
     unfinished = None
     if folder is not None:
@@ -172,7 +168,7 @@ def dedup_documents(
         ),
         _pairs=pairs,
         _source=source,
-        _open_documents=partial(as_documents, text=options.text, id=options.id),
+        _open_documents=open_documents,
     )
     documents_written = write_documents(result, folder, schema, held, unfinished) if folder is not None else {}
     counts = _counts(result, table.column("text"), found.copies)

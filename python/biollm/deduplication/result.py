@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections import deque
 from collections.abc import Callable
@@ -10,8 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from biollm.errors import InputError
-from biollm.filtering import filter_rows, yields_once
+from biollm.filtering import RowDecisions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +71,7 @@ class RemovedPair:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DedupResult:
+class DedupResult(RowDecisions):
     """The clusters of n documents, in source order.
 
     Attributes:
@@ -134,9 +132,7 @@ class DedupResult:
         Raises:
             InputError: there is no such row or id, or several documents have the id.
         """
-        row = self._row_of_id(row_or_id) if isinstance(row_or_id, str) else operator.index(row_or_id)
-        if not 0 <= row < len(self):
-            raise InputError(f"there is no row {row}: the result has {len(self):,}", field="row_or_id", value=row)
+        row = self._row(row_or_id)
         cluster, kept = int(self.cluster_id[row]), int(self.representative[row])
         return Decision(
             row=row,
@@ -147,17 +143,6 @@ class DedupResult:
             representative=kept,
             links=self._links(row, kept),
         )
-
-    def filter(self, source: Any = None) -> Any:
-        """The documents that stay, in the type the source has (see `biollm.filtering.filter_rows`).
-
-        Args:
-            source: needed again where it can be read only once (a reader, an Arrow stream); else that of the call.
-
-        Raises:
-            InputError: the source is needed again, or has another number of rows.
-        """
-        return filter_rows(self._source_again(source), self.keep_mask, open_documents=self._documents)
 
     def decisions(self) -> pa.Table:
         """One row a document: `id`, `keep`, `cluster_id`, `representative` (a row), `reason` (null where it stays)."""
@@ -197,23 +182,11 @@ class DedupResult:
         from biollm.deduplication.folder import write_documents
         from biollm.document_files import begin_folder, blocks, finish_folder
 
-        documents = self._documents(self._source_again(source))
-        folder = begin_folder(path, self._source, verb="dedup")
+        source = self._source_again(source)
+        documents = self._documents(source)
+        folder = begin_folder(path, source, verb="dedup")
         outputs = write_documents(self, folder, documents.schema, blocks(documents.reader()))
         finish_folder(self, folder, outputs)
-
-    def _source_again(self, source: Any) -> Any:
-        if source is not None:
-            return source
-        if self._source is None or yields_once(self._source):
-            message = "the source can be read only once: pass it again, or give dedup() its output="
-            raise InputError(message, field="source")
-        return self._source
-
-    def _documents(self, source: Any) -> Documents:
-        if self._open_documents is None:
-            raise InputError("this result does not know its source: pass it again", field="source")
-        return self._open_documents(source)
 
     def _links(self, row: int, kept: int) -> tuple[Link, ...]:
         """A shortest way from `row` to `kept` over verified pairs, which connect their cluster."""
@@ -239,12 +212,3 @@ class DedupResult:
             row, jaccard = came_from[row]
             links.append(Link(row, self.ids[row].as_py(), jaccard))
         return tuple(links)
-
-    def _row_of_id(self, wanted: str) -> int:
-        import pyarrow.compute as pc
-
-        rows = pc.indices_nonzero(pc.equal(self.ids, wanted))
-        if len(rows) == 1:
-            return int(rows[0].as_py())
-        found = f"{len(rows)} documents have the id {wanted!r}: give the row" if len(rows) else f"no id {wanted!r}"
-        raise InputError(found, field="row_or_id", value=wanted)

@@ -15,14 +15,10 @@ __all__ = ["STAGE"]
 
 def run(context: StageContext, options: DedupOptions) -> DedupResult:
     """Deduplicate all documents that come in, in order."""
-    from biollm.deduplication.deduplicating import dedup_documents
-    from biollm.readers import as_documents
+    from biollm.deduplication.deduplicating import dedup_source
 
-    source = context.paths()
-    documents = as_documents(source, text=options.text, id=options.id)
-    return dedup_documents(
-        source,
-        documents,
+    return dedup_source(
+        context.paths(),
         options,
         output=context.folder,
         inputs=context.records(),

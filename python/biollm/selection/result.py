@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from biollm.errors import InputError
-from biollm.filtering import filter_rows, yields_once
+from biollm.filtering import RowDecisions, filter_rows
 from biollm.selection.rules import Rule, Threshold, failed_rules, resolve
 
 if TYPE_CHECKING:
@@ -78,7 +76,7 @@ class DroppedText:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Selection:
+class Selection(RowDecisions):
     """The decisions on n documents, in source order.
 
     Attributes:
@@ -135,26 +133,9 @@ class Selection:
         Raises:
             InputError: there is no such row or id, or several documents have the id.
         """
-        row = self._row_of_id(row_or_id) if isinstance(row_or_id, str) else operator.index(row_or_id)
-        if not 0 <= row < len(self):
-            raise InputError(f"there is no row {row}: the result has {len(self):,}", field="row_or_id", value=row)
+        row = self._row(row_or_id)
         scores = {name: self.scores.column(name)[row].as_py() for name in self.scores.column_names}
         return Decision(row, self.ids[row].as_py(), bool(self.keep_mask[row]), self._failures(row), scores)
-
-    def filter(self, source: Any = None) -> Any:
-        """The documents that stay, in the type the source has (see `biollm.filtering.filter_rows`).
-
-        Args:
-            source: needed again where it can be read only once (a reader, an Arrow stream); else that of the call.
-
-        Raises:
-            InputError: the source is needed again, or has another number of rows.
-        """
-        if source is None:
-            if self._source is None or yields_once(self._source):
-                raise InputError("the source can be read only once: pass it again to filter()", field="source")
-            source = self._source
-        return filter_rows(source, self.keep_mask, open_documents=self._documents)
 
     def choose(
         self, *, rules: Sequence[str] | None = None, thresholds: Mapping[str, Threshold] | None = None
@@ -211,22 +192,14 @@ class Selection:
         """
         from biollm.document_files import begin_folder, blocks, document_writer, finish_folder
 
-        if source is None and (self._source is None or yields_once(self._source)):
-            raise InputError(
-                "the source can be read only once: pass it again, or give select() its output=", field="source"
-            )
-        documents = self._documents(source if source is not None else self._source)
-        folder = begin_folder(path, source if source is not None else self._source, verb="select")
+        source = self._source_again(source)
+        documents = self._documents(source)
+        folder = begin_folder(path, source, verb="select")
         kept = filter_rows(documents, self.keep_mask, open_documents=self._documents)
         with document_writer(folder, kept.schema) as writer:
             for block in blocks(kept.reader()):
                 writer.write(block)
         finish_folder(self, folder, writer.outputs)
-
-    def _documents(self, source: Any) -> Documents:
-        if self._open_documents is None:
-            raise InputError("this result does not know its source: pass it again", field="source")
-        return self._open_documents(source)
 
     def _failures(self, row: int) -> tuple[Failure, ...]:
         bits = int(self.failed[row])
@@ -245,12 +218,3 @@ class Selection:
     @cached_property
     def _columns(self) -> dict[str, npt.NDArray[Any]]:
         return {}
-
-    def _row_of_id(self, wanted: str) -> int:
-        import pyarrow.compute as pc
-
-        rows = pc.indices_nonzero(pc.equal(self.ids, wanted))
-        if len(rows) == 1:
-            return int(rows[0].as_py())
-        found = f"{len(rows)} documents have the id {wanted!r}: give the row" if len(rows) else f"no id {wanted!r}"
-        raise InputError(found, field="row_or_id", value=wanted)

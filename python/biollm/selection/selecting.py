@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from biollm.documents import Documents
     from biollm.results import Progress
 
-__all__ = ["select", "select_documents"]
+__all__ = ["select", "select_source"]
 
 LOG: Final = logging.getLogger("biollm.select")
 #: Dropped documents shown for each rule, and characters of each.
@@ -77,8 +77,6 @@ def select(
         InputError: the source cannot be used. LimitError: a document is too long (`row`).
         FileError: a file cannot be read or written.
     """
-    from biollm.readers import as_documents
-
     columns = text if isinstance(text, str) else tuple(text)
     options = SelectOptions(
         rules=rules if isinstance(rules, str) else tuple(rules),  # type: ignore[arg-type]  # a str is refused inside
@@ -88,13 +86,11 @@ def select(
         max_document_bytes=max_document_bytes,
         threads=threads,
     )
-    documents = as_documents(source, text=columns, id=id)
-    return select_documents(source, documents, options, output=output, progress=progress)
+    return select_source(source, options, output=output, progress=progress)
 
 
-def select_documents(
+def select_source(
     source: Any,
-    documents: Documents,
     options: SelectOptions,
     *,
     output: str | os.PathLike[str] | None = None,
@@ -102,11 +98,10 @@ def select_documents(
     progress: Progress | None = None,
     log: logging.Logger = LOG,
 ) -> Selection:
-    """`select` on documents that are open: what the function and the stage share.
+    """`select` with its options in one piece: what the function and the stage share.
 
     Args:
-        source: what the documents were made of, for the result's `filter`, and to know them again.
-        documents: to be measured.
+        source: as in `select`; the result's `filter` reads it again.
         options: checked ones.
         output: as in `select`.
         inputs: what the manifest says of the inputs; without them, what the documents know.
@@ -117,6 +112,8 @@ def select_documents(
     from biollm.readers.identities import source_identities
 
     timer = StageTimer()
+    open_documents = partial(as_documents, text=options.text, id=options.id)
+    documents = open_documents(source)
     folder = begin_folder(output, source, verb="select") if output is not None else None
     unfinished = None
     if folder is not None:
@@ -141,7 +138,7 @@ def select_documents(
         wall_s=timer.wall_s,
         cpu_s=timer.cpu_s,
     )
-    result = measured.result(manifest, source, partial(as_documents, text=options.text, id=options.id))
+    result = measured.result(manifest, source, open_documents)
     if folder is None or writer is None:
         return result
     return finish_folder(result, folder, writer.outputs, unfinished)

@@ -15,14 +15,10 @@ __all__ = ["STAGE"]
 
 def run(context: StageContext, options: SelectOptions) -> Selection:
     """Select from all documents that come in, in order."""
-    from biollm.readers import as_documents
-    from biollm.selection.selecting import select_documents
+    from biollm.selection.selecting import select_source
 
-    source = context.paths()
-    documents = as_documents(source, text=options.text, id=options.id)
-    return select_documents(
-        source,
-        documents,
+    return select_source(
+        context.paths(),
         options,
         output=context.folder,
         inputs=context.records(),

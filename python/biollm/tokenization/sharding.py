@@ -26,10 +26,9 @@ from biollm.tokenization.tokenizer import Tokenizer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from biollm.documents import Documents
     from biollm.results import Progress
 
-__all__ = ["tokenize", "tokenize_documents"]
+__all__ = ["tokenize", "tokenize_source"]
 
 _LEFTOVERS: Final = re.compile(
     r"\..*\.tmp|(train|validation)-\d+\.(tokens|offsets|documents\.parquet)|shards\.json|summary\.json"
@@ -92,8 +91,6 @@ def tokenize(
         FormatError: the tokenizer cannot be honoured. LimitError: a document is too long (`row`).
         FileError: a file cannot be read or written.
     """
-    from biollm.readers import as_documents
-
     columns = text if isinstance(text, str) else tuple(text)
     loaded = tokenizer if isinstance(tokenizer, Tokenizer) else None
     named = f"sha256:{loaded.sha256}" if loaded else None if tokenizer is None else os.fspath(tokenizer)  # type: ignore[arg-type]
@@ -112,36 +109,35 @@ def tokenize(
         max_document_bytes=max_document_bytes,
         threads=threads,
     )
-    documents = as_documents(source, text=columns, id=id)
-    return tokenize_documents(documents, options, source=source, tokenizer=loaded, output=output, progress=progress)
+    return tokenize_source(source, options, tokenizer=loaded, output=output, progress=progress)
 
 
-def tokenize_documents(
-    documents: Documents,
+def tokenize_source(
+    source: Any,
     options: TokenizeOptions,
     *,
     output: str | os.PathLike[str],
-    source: Any = (),
     tokenizer: Tokenizer | None = None,
     inputs: Sequence[InputRecord] | None = None,
     progress: Progress | None = None,
     log: logging.Logger = LOG,
 ) -> Shards:
-    """`tokenize` on documents that are open: what the function and the stage share.
+    """`tokenize` with its options in one piece: what the function and the stage share.
 
     Args:
-        documents: to be tokenized.
+        source: as in `tokenize`.
         options: checked ones.
         output: as in `tokenize`.
-        source: what the documents were made of, to know them again; a path among it may not lie in the output folder.
         tokenizer: a loaded one, in place of the options'.
         inputs: what the manifest says of the inputs; without them, what the documents know.
         progress: as in `tokenize`.
         log: told of an interrupted run that this one goes on from.
     """
+    from biollm.readers import as_documents
     from biollm.readers.identities import source_identities
 
     timer = StageTimer()
+    documents = as_documents(source, text=options.text, id=options.id)
     sides = Sides(documents.schema, options)
     if options.vocab_size is not None and documents.one_shot:
         message = f"{documents.description} can be read only once, and training a vocabulary is a pass of its own"

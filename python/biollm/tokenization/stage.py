@@ -15,16 +15,12 @@ __all__ = ["STAGE"]
 
 def run(context: StageContext, options: TokenizeOptions) -> Shards:
     """Tokenize all documents that come in, in order."""
-    from biollm.readers import as_documents
-    from biollm.tokenization.sharding import tokenize_documents
+    from biollm.tokenization.sharding import tokenize_source
 
-    source = context.paths()
-    documents = as_documents(source, text=options.text, id=options.id)
-    return tokenize_documents(
-        documents,
+    return tokenize_source(
+        context.paths(),
         options,
         output=context.folder,
-        source=source,
         inputs=context.records(),
         progress=context.progress,
         log=context.log,
