@@ -21,6 +21,7 @@ from native_cases_parquet import PARQUET_CASES
 from native_cases_read import READ_CASES
 from native_cases_select import SELECT_CASES
 from native_cases_tokenize import TOKENIZE_CASES
+from native_cases_xml import XML_CASES
 
 # --- buffers, files -------------------------------------------------------------------------------------------------
 
@@ -125,5 +126,6 @@ _BORDER = [
 # --- the table ------------------------------------------------------------------------------------------------------
 
 CASES: dict[str, NativeCase] = {
-    case.name: case for case in [*_BORDER, *DEDUP_CASES, *PARQUET_CASES, *READ_CASES, *SELECT_CASES, *TOKENIZE_CASES]
+    case.name: case
+    for case in [*_BORDER, *DEDUP_CASES, *PARQUET_CASES, *READ_CASES, *SELECT_CASES, *TOKENIZE_CASES, *XML_CASES]
 }

@@ -55,7 +55,7 @@ impl<'a> Cursor<'a> {
             self.literal()?;
         } else if self.takes(b"PUBLIC")? {
             self.space()?;
-            self.literal()?;
+            self.public_identifier()?;
             self.space()?;
             self.literal()?;
         }
@@ -89,7 +89,11 @@ impl<'a> Cursor<'a> {
                     return Err(Stop::Wrong("-- inside a comment"));
                 }
             } else if self.takes(b"<?")? {
-                self.skip_behind(b"?>")?;
+                self.name()?;
+                if !self.takes(b"?>")? {
+                    self.space()?;
+                    self.skip_behind(b"?>")?;
+                }
             } else if self.takes(b"<!ENTITY")? {
                 self.space()?;
                 let parameter = self.takes(b"%")?;
@@ -134,6 +138,20 @@ impl<'a> Cursor<'a> {
                 self.skip_behind(&[quote])
             }
             Some(_) => Err(Stop::Wrong("no quoted literal where there must be one")),
+        }
+    }
+
+    fn public_identifier(&mut self) -> Step<()> {
+        let start = self.at;
+        self.literal()?;
+        let quoted = &self.data[start + 1..self.at - 1];
+        let may_stand = |b: &u8| b.is_ascii_alphanumeric() || b" \r\n-'()+,./:=?;!*#@$_%".contains(b);
+        if quoted.iter().all(may_stand) {
+            Ok(())
+        } else {
+            Err(Stop::Wrong(
+                "a character that may not stand in a public identifier",
+            ))
         }
     }
 
@@ -202,7 +220,7 @@ mod tests {
         )
     }
 
-    const FULL: &str = "<!DOCTYPE a PUBLIC \"-//X//EN\" 'x>.dtd' [ <!-- ]> --> <?pi ]>?> %more;\n\
+    const FULL: &str = "<!DOCTYPE a PUBLIC \"-//X//EN\" 'x>.dtd' [ <!-- ]> --> <?pi ]>?><?p?> %more;\n\
                         <!ELEMENT a (#PCDATA)> <!ATTLIST a b CDATA \"]>\"> <!ENTITY one '>'> <!ENTITY % two \"x\">\n\
                         <!ENTITY three SYSTEM \"file:///etc/passwd\"> <!NOTATION n SYSTEM 'n'> ] >";
 
@@ -238,6 +256,9 @@ mod tests {
             "<!DOCTYPE a [<!-- -- -->]>",
             "<!DOCTYPE a [%x ;]>",
             "<!DOCTYPE a []x>",
+            "<!DOCTYPE a PUBLIC '<' 'x'>",
+            "<!DOCTYPE a [<? x?>]>",
+            "<!DOCTYPE a [<?x+ ?>]>",
         ] {
             assert!(parse(wrong.as_bytes()).is_err(), "{wrong}");
         }
