@@ -112,6 +112,84 @@ def test_run_as_json(place: Path) -> None:
     assert (place / "RUN" / "one" / "data.json").read_text() == "xalpha\nxbeta\n"
 
 
+def test_from_and_only(place: Path) -> None:
+    run = ["run", "r.toml", "-o", "RUN", "--json"]
+    assert runner.invoke(app, run).exit_code == 0
+    value = json.loads(runner.invoke(app, [*run, "--set", "one.prefix=x", "--only", "one"]).stdout)
+    assert [(s["status"], s["out_of_date"]) for s in value["stages"]] == [
+        ("complete", None),
+        ("skipped", "the input 'one' changed"),
+    ]
+    result = runner.invoke(app, ["run", "r.toml", "-o", "RUN", "--from", "two"])
+    assert "warning: one: taken as it stands, but it no longer matches" in result.stderr
+    assert 'one  taken as it stands, though it no longer matches: options changed: prefix "x"' in result.stdout
+    assert "two: runs (asked for by --from)" in result.stderr
+    result = runner.invoke(app, ["run", "r.toml", "-o", "RUN", "--only", "one"])
+    assert "two  not run; out of date: the input 'one' changed" in result.stdout
+    result = runner.invoke(app, ["run", "r.toml", "-o", "RUN", "--only", "tow"])
+    assert result.exit_code == 1
+    assert "--only tow: the recipe has no such stage: did you mean 'two'?" in result.stderr
+
+
+def test_a_dry_run_for_people_and_as_json(place: Path) -> None:
+    result = runner.invoke(app, ["run", "r.toml", "-o", "RUN", "--dry-run"])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["stage", "input", "output", "memory", "time"]
+    assert lines[1].split() == ["one", "runs", "11", "B", "?", "?", "?"]
+    assert "one: not finished before" in lines
+    assert not (place / "RUN").exists()
+    runner.invoke(app, ["run", "r.toml", "-o", "RUN", "--set", "two.steps=4", "--set", "two.fail_at=3"])
+    value = json.loads(runner.invoke(app, ["run", "r.toml", "-o", "RUN", "--dry-run", "--json"]).stdout)
+    assert value["ok"] is True
+    assert [(s["action"], s["reached"]) for s in value["stages"]] == [("matches", None), ("runs", None)]
+    result = runner.invoke(app, ["run", "r.toml", "-o", "RUN", "--dry-run", "--set", "two.steps=4"])
+    assert "goes on (from 3)" in result.stdout
+    assert runner.invoke(app, ["run", "r.toml", "-o", "RUN"]).exit_code == 0
+    result = runner.invoke(app, ["run", "r.toml", "-o", "RUN", "--dry-run"])
+    assert result.stdout.splitlines()[-2].startswith("disk: 0 B needed, ")
+    assert result.stdout.splitlines()[-2].endswith(" free: enough")
+
+
+def test_sizes_for_people() -> None:
+    from biollm.cli.plan import size
+
+    assert [size(value) for value in (None, 0, 999, 1e3, 12_345, 999_400, 2.5e6, 3e9, 4.2e13)] == [
+        "?",
+        "0 B",
+        "999 B",
+        "1 kB",
+        "12.3 kB",
+        "999 kB",
+        "2.5 MB",
+        "3 GB",
+        "42 TB",
+    ]
+
+
+def test_the_level_of_what_is_logged(place: Path) -> None:
+    said = {
+        level: runner.invoke(app, ["run", "r.toml", "-o", f"R-{level}", "--log-level", level]).stderr
+        for level in ("debug", "info", "error")
+    }
+    assert "step 2\n" in said["debug"]
+    assert "complete in" in said["debug"]
+    assert said["info"].splitlines() == ["one: runs (not finished before)", "two: runs (not finished before)"]
+    assert said["error"] == ""
+    assert runner.invoke(app, ["run", "r.toml", "-o", "R", "--log-level", "loud"]).exit_code == 2
+    assert verb("gather", "a.txt", "-o", "out", "--log-level", "warning").exit_code == 0
+
+
+def test_profile_is_written(place: Path) -> None:
+    assert runner.invoke(app, ["run", "r.toml", "-o", "RUN", "--profile", "-q"]).exit_code == 0
+    assert sorted(path.name for path in (place / "RUN" / "profile").iterdir()) == [
+        "one.json",
+        "one.prof",
+        "two.json",
+        "two.prof",
+    ]
+
+
 def test_an_error_is_one_message_and_exit_code_1(place: Path) -> None:
     result = runner.invoke(app, ["run", "r.toml", "-o", "RUN", "--set", "one.fail=no luck", "--json"])
     assert result.exit_code == 1
@@ -210,6 +288,19 @@ def test_a_verb_that_was_cut_off_is_gone_on_with(place: Path) -> None:
     assert (place / "out" / "data.json").read_text() != "half"
     assert sorted(path.name for path in (place / "out").iterdir()) == ["data.json", "manifest.json", "summary.json"]
     assert verb("gather", "a.txt", "-o", "out").exit_code == 1  # finished: nothing to go on with
+
+
+def test_a_verb_that_failed_is_gone_on_with_and_one_that_wrote_nothing_leaves_nothing(place: Path) -> None:
+    assert verb("gather", "a.txt", "-o", "out", "--fail", "no luck").exit_code == 1
+    assert sorted(path.name for path in (place / "out").iterdir()) == [".partial", "part.json"]
+    assert verb("gather", "a.txt", "-o", "out").exit_code == 0
+    result = verb("fit", "out", "-o", "model", "--steps", "8", "--fail-at", "5")
+    assert result.exit_code == 1
+    again = verb("fit", "out", "-o", "model", "--steps", "8")
+    assert again.exit_code == 0, again.output
+    cuts = json.loads((place / "model" / "manifest.json").read_text())["resumptions"]
+    assert cuts == [{"unit": "steps", "kept": 4, "done": 5}]
+    assert not (place / "model" / ".partial").exists()
 
 
 def test_options_become_command_line_options() -> None:
