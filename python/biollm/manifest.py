@@ -185,7 +185,7 @@ class Manifest:
             data = json.loads(path.read_bytes())
         except OSError as error:
             raise FileError.from_os_error(error, path) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FormatError(f"not JSON: {error}", path=path) from error
         if not isinstance(data, dict) or data.get("format") != "biollm-manifest":
             raise FormatError("not a biollm manifest", path=path, field="format")

@@ -109,7 +109,7 @@ class Summary:
         """
         return cls(
             title=_text(data["title"]),
-            facts={_text(name): _scalar(value) for name, value in dict(data["facts"]).items()},
+            facts={_text(name): _scalar(value) for name, value in _mapping(data["facts"]).items()},
             tables=tuple(table_from_dict(t) for t in _list(data["tables"])),
             series=tuple(_series(s) for s in _list(data["series"])),
             samples=tuple(Sample(_text(s["title"]), _text(s["text"])) for s in _list(data["samples"])),
@@ -146,6 +146,12 @@ def _series(data: Mapping[str, Any]) -> Series:
         raise ValueError(f"the series {title!r} is of kind {kind!r}, not line or bar")
     labels = (_text(data["x_label"]), _text(data["y_label"]))
     return Series(title, *labels, x, tuple(_real(value) for value in y), kind, _text(data["name"]))
+
+
+def _mapping(value: Any) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"an object is wanted, not {type(value).__name__}")
+    return value
 
 
 def _list(value: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from biollm.manifest import InputRecord
 from biollm.report.folders import RunView, StageView, text, texts
+from biollm.report.markup import printable
 from biollm.results import Scalar
 
 MAX_DIFF_LINES: Final = 2000
@@ -173,12 +174,13 @@ class Comparison:
     def text(self) -> str:
         """The verdict, a sentence a line, after what A and B stand for."""
         names = side_names(self.a, self.b)
-        return "\n".join([f"A = {names[0]}, B = {names[1]}", *(f"- {sentence}" for sentence in self.verdict)])
+        lines = [f"A = {names[0]}, B = {names[1]}", *(f"- {sentence}" for sentence in self.verdict)]
+        return "\n".join(printable(line) for line in lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: what the page shows, without charts and texts."""
         names = side_names(self.a, self.b)
-        return {
+        value = {
             "format": "biollm-comparison",
             "version": 1,
             "a": {"name": names[0], "folder": str(self.a.folder.absolute()), "status": self.a.status},
@@ -191,6 +193,8 @@ class Comparison:
             "only_in_b": [stage.name for stage in self.only_b],
             "report": str(self.path.absolute()) if self.path is not None else None,
         }
+        cleaned: dict[str, Any] = _cleaned(value)
+        return cleaned
 
 
 def side_names(a: RunView, b: RunView) -> tuple[str, str]:
@@ -204,7 +208,7 @@ def side_names(a: RunView, b: RunView) -> tuple[str, str]:
     own = [1 + run.is_stage for run in (a, b)]  # a stage goes by its run's name and its own
     names = ["/".join(p[-count:]) for p, count in zip(parts, own, strict=True)]
     for more in range(1, 4):
-        if names[0] != names[1]:
+        if names[0] != names[1] or parts[0] == parts[1]:
             break
         names = ["/".join(p[-(count + more) :]) for p, count in zip(parts, own, strict=True)]
     return names[0], names[1]
@@ -402,6 +406,15 @@ def _recipe_lines(a: str, b: str) -> Iterator[str]:
 
 def _resumption(item: Any) -> dict[str, Any]:
     return {"unit": item.unit, "kept": item.kept, "done": item.done, "repeated": item.repeated}
+
+
+def _cleaned(value: Any) -> Any:
+    """A JSON value whose texts can be encoded and printed."""
+    if isinstance(value, dict):
+        return {printable(name): _cleaned(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(item) for item in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _json_scalar(value: Scalar) -> Scalar:

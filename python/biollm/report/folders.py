@@ -6,7 +6,6 @@ A piece that is missing or broken becomes a line that says so; the others are st
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,8 @@ from biollm.report.profile import Profile
 from biollm.results import Summary
 
 MAX_JSON_BYTES: Final = 64 << 20
+LARGEST: Final = 1e18
+"""Numbers above are taken for broken ones: nothing that a run counts or times comes near."""
 FINISHED: Final = ("complete", "matched", "kept")
 """Statuses of a stage whose folder holds its result."""
 
@@ -192,10 +193,10 @@ def texts(record: Any, *keys: str) -> tuple[str, ...]:
 
 
 def real(record: Any, *keys: str) -> float | None:
-    """A finite number from within a record, at most 1e15; `None` where there is none."""
+    """A finite number from within a record, at most `LARGEST`; `None` where there is none."""
     for key in keys:
         record = record.get(key) if isinstance(record, Mapping) else None
-    return float(record) if _is_real(record) and abs(record) <= 1e15 else None
+    return float(record) if _is_real(record) and abs(record) <= LARGEST else None
 
 
 def _is_real(value: Any) -> bool:
@@ -288,10 +289,11 @@ def _checked(manifest: Manifest, folder: Path) -> Manifest:
         "verb": not isinstance(m.verb, str) or not isinstance(m.kind, str),
         "algorithm_version": not isinstance(m.algorithm_version, int),
         "options": not isinstance(m.options, dict),
-        "counts": not isinstance(m.counts, dict) or not all(_is_real(v) for v in m.counts.values()),
+        "counts": not isinstance(m.counts, dict)
+        or not all(_is_real(v) and abs(v) <= LARGEST for v in m.counts.values()),
         "outputs": not _maps_to_text(m.outputs),
         "versions": not _maps_to_text(m.versions),
-        "wall_s": not all(_is_real(v) and 0 <= v < math.inf for v in (m.wall_s, m.cpu_s)),
+        "wall_s": not all(_is_real(v) and 0 <= v <= LARGEST for v in (m.wall_s, m.cpu_s)),
         "inputs": not all(
             isinstance(i.name, str) and isinstance(i.kind, str) and isinstance(i.xxh3_128, str | None)
             and all(isinstance(v, plain) for v in (i.size_bytes, i.mtime_ns))

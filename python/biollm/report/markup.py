@@ -29,7 +29,16 @@ def escape(value: object) -> Markup:
     """A value as HTML text; what may not stand in HTML becomes U+FFFD."""
     if isinstance(value, Markup):
         return value
-    return Markup(html.escape(_UNPRINTABLE.sub("\ufffd", str(value)), quote=True))
+    return Markup(html.escape(printable(str(value)), quote=True))
+
+
+def printable(text: str) -> str:
+    """A text without what may not stand in HTML nor on a terminal: each such character becomes U+FFFD.
+
+    Args:
+        text: from anywhere.
+    """
+    return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def tag(name: str, *content: object, **attributes: object) -> Markup:
