@@ -159,8 +159,14 @@ def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
 def test_versions_and_machines_that_differ(runs: tuple[Path, Path]) -> None:
     write_stage(runs[1] / "read", "read", "documents", versions={"python": "3.11.7", "numpy": "2.1"})
     record = json.loads((runs[1] / "run.json").read_bytes())
-    (runs[1] / "run.json").write_text(json.dumps({**record, "machine": {"cpus": 64, "memory_bytes": 10**11}}))
+    machine = {"cpus": 64, "memory_bytes": 10**11}
+    (runs[1] / "run.json").write_text(json.dumps({**record, "machine": machine, "profile": True}))
     found = compare(*runs)
+    assert "on another machine" not in found.verdict[-1], "A does not say where it ran"
+    record = json.loads((runs[0] / "run.json").read_bytes())
+    (runs[0] / "run.json").write_text(json.dumps({**record, "machine": {"cpus": 2}}))
+    found = compare(*runs)
+    assert "B ran under the profiler" in found.verdict[-1]
     assert found.pairs[0].versions == (Difference("numpy", "2.0", "2.1"),)
     assert "on another machine" in found.verdict[-1]
     assert "64 CPUs, 100 GB of memory" in Page.read(found.path or Path()).text

@@ -121,15 +121,21 @@ def test_stages_that_were_kept_or_left_out(tmp_path: Path) -> None:
     write_model_run(tmp_path)
     record = record_of(tmp_path)
     record["stages"][0] |= {"status": "kept", "reason": "options changed: text"}
-    record["stages"][2] |= {"status": "skipped", "reason": "", "out_of_date": "the input 'tokenize' changed"}
+    record["stages"][2] |= {
+        "status": "skipped",
+        "reason": "--only leaves it out",
+        "out_of_date": "the input 'tokenize' changed",
+    }
     (tmp_path / "run.json").write_text(json.dumps(record))
     page = report(tmp_path)
     assert "Taken as it stands, though it would be made again by now: options changed: text." in page.text
-    assert "what lies in its folder is of an earlier one" in page.text
+    assert "Not part of this run: --only leaves it out. What lies in its folder is of an earlier run." in page.text
     assert "no longer holds what the stages above would give: the input 'tokenize' changed." in page.text
     assert "1.200" in page.text
     (tmp_path / "train" / "manifest.json").unlink()
-    assert "1.200" not in report(tmp_path).text
+    text = report(tmp_path).text
+    assert "1.200" not in text
+    assert "an earlier run" not in text
 
 
 def test_the_log(tmp_path: Path) -> None:

@@ -50,6 +50,10 @@ def test_fewer_steps_on_the_same_documents(tmp_path: Path) -> None:
     )
 
 
+def test_on_as_many_tokens(tmp_path: Path) -> None:
+    assert "both train on 1,000 tokens" in judge(tmp_path, {}, {"loss": 3.1})
+
+
 def test_with_another_tokenizer_only_bits_per_byte_compare(tmp_path: Path) -> None:
     said = judge(tmp_path, {}, {"vocab_size": 1024, "loss": 3.3})
     assert "Validation: 0.120 bits per byte higher in B (1.320 against 1.200); the tokenizers differ" in said

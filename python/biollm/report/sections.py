@@ -183,13 +183,15 @@ def _remarks(stage: StageView) -> list[str]:
     remarks = []
     if stage.status == "kept" and stage.reason:
         remarks.append(f"Taken as it stands, though it would be made again by now: {stage.reason}.")
+    elif stage.status == "skipped":
+        why = f": {stage.reason}" if stage.reason else ""
+        left = "What lies in its folder is of an earlier run." if stage.manifest is not None else ""
+        remarks.append(f"Not part of this run{why}. {left}".strip())
     elif stage.status not in FINISHED and stage.reason:
         remarks.append(f"It ran because: {stage.reason}.")
-    if stage.status == "skipped":
-        remarks.append("Not part of this run; what lies in its folder is of an earlier one.")
     if out_of_date := text(stage.record, "out_of_date"):
         remarks.append(f"Its folder no longer holds what the stages above would give: {out_of_date}.")
-    if stage.manifest is None and not stage.problem:
+    if stage.manifest is None and not stage.problem and stage.status != "skipped":
         spent = f" after {seconds(stage.wall_s)}" if stage.wall_s is not None and stage.status in _BAD else ""
         ended = f"It {stage.status if stage.status != 'interrupted' else 'was interrupted'}{spent}"
         said = ended if stage.status in _BAD else "It has not finished"

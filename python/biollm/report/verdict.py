@@ -151,7 +151,8 @@ def _training(pairs: Sequence[StagePair]) -> Iterator[str]:
             yield f"B's model{where} has {more_or_fewer(a, b, 'parameters')}"
         a, b = _counts(pair, "train_tokens")
         if a is not None and b is not None:
-            yield f"B trains{where} on {more_or_fewer(a, b, 'tokens')}"
+            fewer = f"B trains{where} on {more_or_fewer(a, b, 'tokens')}"
+            yield f"both train{where} on {_count(b)} tokens" if a == b else fewer
 
 
 def _validation(pairs: Sequence[StagePair]) -> Iterator[str]:
@@ -213,9 +214,12 @@ def _time(comparison: Comparison, pairs: Sequence[StagePair]) -> Iterator[str]:
     walls = [sum(s.wall_s or 0.0 for s in side) for side in ([p.a for p in pairs], [p.b for p in pairs])]
     if min(walls, default=0.0) <= 0:
         return
-    machines = [run.record.get("machine") for run in (comparison.a, comparison.b)]
+    records = comparison.a.record, comparison.b.record
+    machines = [record.get("machine") for record in records]
     ratio = "as long" if abs(walls[1] / walls[0] - 1) < 0.005 else f"{walls[1] / walls[0]:.3g} times as long"
-    ratio += ", on another machine" if machines[0] != machines[1] else ""
+    ratio += ", on another machine" if all(machines) and machines[0] != machines[1] else ""
+    profiled = [side for side, record in zip("AB", records, strict=True) if record.get("profile") is True]
+    ratio += f"; {' and '.join(profiled)} ran under the profiler, which takes time" if profiled else ""
     cut = any(s.resumptions for p in pairs for s in (p.a, p.b))
     note = " (of stages that were cut off, the last part counts)" if cut else ""
     yield f"Their stages took {seconds(walls[1])} in B and {seconds(walls[0])} in A, {ratio}{note}."
