@@ -2,10 +2,13 @@
 //! blank line.
 
 use super::names::is_space;
-use biollm_core::{Result, limits};
+use biollm_core::{Error, Result, limits};
 
 /// What stands between paragraphs, and between the parts of a text.
 pub(super) const BLANK_LINE: &[u8] = b"\n\n";
+
+/// Most paragraphs of a text. They cost memory beside their text, which a short tag must not multiply.
+const MAX_PARAGRAPHS: usize = 1_000_000;
 
 /// A text that grows. Ranges are of bytes in `text`.
 #[derive(Debug, Default)]
@@ -87,6 +90,15 @@ impl Flow {
     /// Ends the paragraph at hand, if it has begun.
     pub(super) fn end_paragraph(&mut self) -> Result<()> {
         if self.text.len() > self.open {
+            if self.paragraphs.len() >= MAX_PARAGRAPHS {
+                let (found, limit) = (MAX_PARAGRAPHS as u64 + 1, MAX_PARAGRAPHS as u64);
+                return Err(Error::limit(
+                    "paragraphs of a record",
+                    found,
+                    limit,
+                    "split the record",
+                ));
+            }
             limits::reserve(&mut self.paragraphs, 1, "paragraphs")?;
             self.paragraphs.push((self.open, self.text.len()));
             self.open = self.text.len();

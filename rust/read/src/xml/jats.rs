@@ -6,7 +6,7 @@
 use super::flow::{Flow, Mark};
 use super::names::local;
 use super::pubmed::Step;
-use super::record::{Record, Section, is_digits, pmc, set_first, year};
+use super::record::{Record, Section, is_digits, pmc, reserve_section, set_first, year};
 use super::tokens::{Event, Tokens};
 use biollm_core::{Error, Result, limits};
 
@@ -179,7 +179,7 @@ impl Walk {
                 return Err(Error::Internal("a section without its paragraphs".into()));
             };
             let title = section.title.and_then(|at| paragraphs.get(at)).copied();
-            limits::reserve(sections, 1, "sections")?;
+            reserve_section(sections)?;
             sections.push(Section {
                 title: title.unwrap_or((first.0, first.0)),
                 start: first.0,
@@ -378,7 +378,7 @@ impl Jats {
                 let first = flow.paragraphs.len();
                 match (name, self.places.last()) {
                     (b"sec", _) => {
-                        limits::reserve(&mut walk.sections, 1, "sections")?;
+                        reserve_section(&mut walk.sections)?;
                         walk.sections.push(OpenSection {
                             title: None,
                             first,

@@ -3,7 +3,7 @@
 
 use super::flow::Flow;
 use super::names::local;
-use super::record::{Record, Section, is_digits, pmc, set_first, year};
+use super::record::{Record, Section, is_digits, pmc, reserve_section, set_first, year};
 use super::tokens::{Event, Tokens};
 use biollm_core::{Error, Result, limits};
 
@@ -251,7 +251,7 @@ impl Pubmed {
         }
         let (label, text) = (self.label.text.as_slice(), self.flow.text.as_slice());
         limits::reserve(&mut record.abstracts, label.len() + text.len() + 3, "an abstract")?;
-        limits::reserve(&mut record.abstract_sections, 1, "sections")?;
+        reserve_section(&mut record.abstract_sections)?;
         if !record.abstracts.is_empty() {
             record.abstracts.push(b'\n');
         }

@@ -13,6 +13,23 @@ pub(super) struct Section {
     pub(super) end: usize,
 }
 
+/// Most sections of a part of a record: far more than any article has.
+const MAX_SECTIONS: usize = 100_000;
+
+/// Makes place for one more section.
+pub(super) fn reserve_section<T>(sections: &mut Vec<T>) -> Result<()> {
+    if sections.len() >= MAX_SECTIONS {
+        let (found, limit) = (MAX_SECTIONS as u64 + 1, MAX_SECTIONS as u64);
+        return Err(Error::limit(
+            "sections of a record",
+            found,
+            limit,
+            "split the record",
+        ));
+    }
+    limits::reserve(sections, 1, "sections")
+}
+
 /// Texts one behind the other.
 #[derive(Debug, Default)]
 pub(super) struct Items {

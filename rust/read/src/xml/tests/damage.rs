@@ -132,6 +132,18 @@ fn limits_hold() {
     let subset = format!("<!DOCTYPE a [<!--{}-->]><article/>", "x".repeat(2 << 20));
     assert_eq!(limited(subset, &options), 1 << 20);
 
+    for (inside, limit) in [
+        ("<p>a</p>", 1_000_000),
+        ("<sec><p>a</p></sec>", 100_000),
+        ("<sec/>", 100_000),
+    ] {
+        let body = inside.repeat(limit as usize + 1);
+        assert_eq!(
+            limited(format!("<article><body>{body}</body></article>"), &options),
+            limit
+        );
+    }
+
     let mut small = XmlOptions::new();
     small.max_document_bytes = 1000;
     for inside in [
