@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -120,18 +120,26 @@ def _paths(sources: Any) -> list[Path]:
 class DocumentWriter:
     """Writes documents into the parts of a folder.
 
-    Made by `document_writer`, which knows the `folder`, the `schema`, the `stack` that closes the open file, and the
-    work in progress (`partial`).
+    Made by `document_writer`, which knows the `folder`, the `schema`, the `stack` that closes the open file, the work
+    in progress (`partial`), and what gives the `state` to be kept with a full part.
 
     Attributes:
         outputs: file name in the folder → xxh3-128, of the parts that are finished.
         rows: written so far.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema, stack: ExitStack, partial: Partial | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        schema: pa.Schema,
+        stack: ExitStack,
+        partial: Partial | None = None,
+        state: Callable[[int], Any] | None = None,
+    ) -> None:
         self.outputs: dict[str, str] = {}
         self.rows = 0
         self._partial = partial
+        self._state = state
         self._folder = make_folder((folder if partial is None else partial.path) / "documents")
         self._schema = schema
         self._stack = stack
@@ -148,6 +156,21 @@ class DocumentWriter:
             self._parquet.write_table(table)
         self._rows_in_part += len(table)
         self.rows += len(table)
+
+    def take_up(self) -> Any:
+        """Takes over all full parts of an earlier run, before any row is written: what is behind them comes next.
+
+        Returns:
+            The state that was kept with the last of them; `None` where there is none.
+        """
+        state = None
+        while self._kept is not None and self._partial is not None:
+            piece = self._partial.kept(self._name)
+            assert piece is not None  # its checksum was there just now
+            state, self.rows = piece.facts["state"], piece.facts["rows"]
+            self._finish_part(full=True)
+            self._begin_part()
+        return state
 
     def _begin_part(self) -> None:
         import pyarrow.parquet as pq
@@ -168,7 +191,8 @@ class DocumentWriter:
             self._stack.close()
             checksum = self._file.xxh3_128
             if full and self._partial is not None:
-                self._partial.keep(self._name, (), xxh3_128=checksum)
+                state = self._state(self.rows) if self._state is not None else None
+                self._partial.keep(self._name, (), xxh3_128=checksum, rows=self.rows, state=state)
         assert checksum is not None
         self.outputs[f"documents/{self._name}"] = checksum
 
@@ -185,19 +209,23 @@ class DocumentWriter:
 
 
 @contextmanager
-def document_writer(folder: Path, schema: pa.Schema, partial: Partial | None = None) -> Iterator[DocumentWriter]:
+def document_writer(
+    folder: Path, schema: pa.Schema, partial: Partial | None = None, state: Callable[[int], Any] | None = None
+) -> Iterator[DocumentWriter]:
     """A writer of documents into `folder/documents`; when the block ends well, every part is published.
 
     Args:
         folder: a verb's output.
         schema: of the documents.
         partial: the folder's work in progress. The rows must be those of the run that left it, in the same tables.
+        state: called with the rows written when a part is full, before the next table is: gives a plain JSON value to
+            be kept with the part, for `take_up`.
 
     Raises:
         FileError: the system refused (a full disk); parts that are not finished are removed.
     """
     with ExitStack() as stack:
-        writer = DocumentWriter(folder, schema, stack, partial)
+        writer = DocumentWriter(folder, schema, stack, partial, state)
         yield writer
         writer._finish_part(full=False)
     if partial is not None:

@@ -46,6 +46,10 @@ def paths_source(paths: list[str | Path], options: ReadOptions) -> Source:
         with xml.opened(log, _shifted(log.progress, 0, total)) as readers:
             done = xml.size_bytes or 0
             for i, (part, own_schema) in enumerate(zip(parts, schemas, strict=True)):
+                if i < log.passed_files:
+                    done += part.file.size_bytes or 0
+                    continue
+                passed = log.passed_rows if i == log.passed_files else 0
                 log.begin(part.file.path)
                 progress = _shifted(log.progress, done, total)
                 if part.file.format == "parquet":
@@ -55,6 +59,11 @@ def paths_source(paths: list[str | Path], options: ReadOptions) -> Source:
                     batches = _recorded(reader, log, progress, records, i)
                 for batch in batches:
                     log.count(part.file.path, len(batch))
+                    if passed:
+                        past = min(passed, len(batch))
+                        passed, batch = passed - past, batch.slice(past)
+                        if not len(batch):
+                            continue
                     yield batch if own_schema == schema else _conformed(batch, schema)
                 done += part.file.size_bytes or 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +14,9 @@ from biollm.atomic import write_bytes, write_json
 from biollm.document_files import begin_folder, document_writer
 from biollm.documents import Documents
 from biollm.manifest import Manifest, StageTimer
+from biollm.partial import Partial, open_partial, work_key
 from biollm.readers.coercion import as_documents, open_source
+from biollm.readers.identities import source_identities
 from biollm.readers.options import ALGORITHM_VERSION, ReadOptions
 from biollm.readers.source import PassLog, Rejected, Source
 from biollm.readers.tally import Tally
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReadResult", "read", "read_source"]
 
+LOG: Final = logging.getLogger("biollm.read")
 #: Rows, and bytes, from which a row group of a written file is full.
 GROUP_ROWS: Final = 1 << 16
 GROUP_BYTES: Final = 16 << 20
@@ -90,8 +94,9 @@ def read(
         lines: whether each line of a .txt file is a document.
         on_error: "raise" at the first bad record, or "skip" it: it is then in `rejected`, and in rejected.jsonl.
         max_document_bytes: longest document, line of a file, or XML record, in bytes; by default 256 MiB.
-        output: a folder to write them to, of kind "documents". Without it nothing is kept but the counts: `documents`
-            reads the source again.
+        output: a folder to write them to, of kind "documents". Where a run with these arguments was cut off there, and
+            the source is of files, this one goes on behind the last full part (a million documents). Without it
+            nothing is kept but the counts: `documents` reads the source again.
         progress: called with the bytes read and, where it is known, those of all files (XML files count twice, for
             they are passed over once for their PMIDs); what it raises ends the reading and comes out.
 
@@ -117,8 +122,9 @@ def read_source(
     *,
     output: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    logger: logging.Logger = LOG,
 ) -> ReadResult:
-    """`read` with its options in one piece."""
+    """`read` with its options in one piece; `logger` is told of an interrupted run that this one goes on from."""
     timer = StageTimer()
     log = PassLog(progress)
     opened = open_source(data, options)
@@ -128,10 +134,8 @@ def read_source(
         documents = _counted(opened, log, tally)
     else:
         folder = begin_folder(output, data, verb="read")
-        with document_writer(folder, opened.schema) as writer:
-            for table in _gathered(tally.counted(opened.batches(log))):
-                writer.write(table)
-        outputs = writer.outputs
+        unfinished = open_partial(folder, _work_key(data, options))
+        outputs = _written(folder, opened, log, tally, unfinished, logger)
     manifest = Manifest(
         verb="read",
         kind="documents",
@@ -149,9 +153,41 @@ def read_source(
     )
     summary, rejected = tally.summary(log), tuple(log.rejected)
     if output is not None:
-        manifest = _finish(folder, outputs, rejected, summary, manifest)
+        manifest = _finish(folder, outputs, rejected, summary, manifest, unfinished)
         documents = as_documents(folder)
     return ReadResult(documents, rejected, manifest, summary)
+
+
+def _work_key(data: Any, options: ReadOptions) -> str | None:
+    """The key of unfinished work; `None` where a file comes twice, for its counts would stand for both."""
+    identities = source_identities(data)
+    if identities is None or len({tuple(identity) for identity in identities}) < len(identities):
+        return None
+    return work_key("read", ALGORITHM_VERSION, options.matched(), identities)
+
+
+def _written(
+    folder: Path, opened: Source, log: PassLog, tally: Tally, unfinished: Partial | None, logger: logging.Logger
+) -> dict[str, str]:
+    """Writes the documents of a source; gives the files' names and checksums. Full parts are not read again."""
+
+    def state(rows: int) -> dict[str, Any]:
+        return {"log": log.state(rows), "tally": tally.state()}
+
+    with document_writer(folder, opened.schema, unfinished, state) as writer:
+        if unfinished is not None and unfinished.resumed:
+            if (kept := writer.take_up()) is not None:
+                log.take_up(kept["log"])
+                tally.take_up(kept["tally"])
+            unfinished.resume(writer.rows, "documents", logger)
+        for table in _gathered(opened.batches(log)):
+            # Only what is written is counted: with a full part, the tally is of its rows and those before.
+            writer.write(table)
+            for batch in table.to_batches():
+                tally.add(batch)
+            if unfinished is not None:
+                unfinished.reached(tally.documents)
+    return writer.outputs
 
 
 def _counted(opened: Source, log: PassLog, tally: Tally) -> Documents:
@@ -174,14 +210,20 @@ def _finish(
     rejected: Iterable[Rejected],
     summary: Summary,
     manifest: Manifest,
+    unfinished: Partial | None = None,
 ) -> Manifest:
     """Writes what stands beside the documents, the manifest last; gives it."""
+    if unfinished is None:
+        open_partial(folder, None)
     outputs = dict(outputs)
     lines = [json.dumps({k: v for k, v in asdict(record).items() if v is not None}) + "\n" for record in rejected]
     outputs["rejected.jsonl"] = write_bytes(folder / "rejected.jsonl", "".join(lines).encode())
     outputs["summary.json"] = write_json(folder / "summary.json", summary.to_dict())
-    manifest = replace(manifest, outputs=outputs)
+    resumptions = unfinished.resumptions if unfinished is not None else ()
+    manifest = replace(manifest, outputs=outputs, resumptions=resumptions)
     manifest.write(folder)
+    if unfinished is not None:
+        unfinished.discard()
     return manifest
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from biollm.documents import Documents
 from biollm.errors import LimitError
@@ -47,12 +47,36 @@ class PassLog:
         rejected: every record that was skipped, in order.
         files: file → [documents, records skipped], in order; empty for data in memory.
         left_out: of XML files, how many records are "replaced" by a later one or "deleted"; else empty.
+        passed_files: files, from the first on, that an earlier pass has seen to: they are not read.
+        passed_rows: documents of the file behind them that it has seen to as well: they are not given.
     """
 
     progress: Progress | None = None
     rejected: list[Rejected] = field(default_factory=list)
     files: dict[str, list[int]] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    passed_files: int = 0
+    passed_rows: int = 0
+
+    def state(self, documents: int) -> dict[str, Any]:
+        """What is known of the files that gave the first `documents`, all but the last of these; as plain JSON values.
+
+        At least one document more must have come, so that each of these files was read to its end.
+        """
+        files, passed = {}, 0
+        for file, (count, skipped) in self.files.items():
+            if passed + count > documents:
+                break
+            files[file] = [count, skipped]
+            passed += count
+        rejected = [asdict(record) for record in self.rejected if record.file in files]
+        return {"files": files, "rows": documents - passed, "rejected": rejected}
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Passes by what the `state` of an earlier pass tells of."""
+        self.files.update({file: list(counts) for file, counts in state["files"].items()})
+        self.rejected.extend(Rejected(**record) for record in state["rejected"])
+        self.passed_files, self.passed_rows = len(self.files), state["rows"]
 
     def reject(self, record: Rejected) -> None:
         """Notes a record that was skipped.

@@ -11,7 +11,7 @@ __all__ = ["STAGE"]
 
 def run(context: StageContext, options: ReadOptions) -> ReadResult:
     """Reads all files that come in, in order, into one folder of documents."""
-    return read_source(context.paths(), options, output=context.folder, progress=context.progress)
+    return read_source(context.paths(), options, output=context.folder, progress=context.progress, logger=context.log)
 
 
 STAGE = Stage(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from biollm.readers.source import PassLog
 from biollm.results import Sample, Series, Summary, Table
@@ -38,10 +38,27 @@ class Tally:
     def counted(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The same batches, counted as they pass."""
         for batch in batches:
-            self._add(batch)
+            self.add(batch)
             yield batch
 
-    def _add(self, batch: pa.RecordBatch) -> None:
+    def state(self) -> dict[str, Any]:
+        """What was counted so far, as plain JSON values."""
+        lengths = list(self._lengths.items())
+        return {
+            "documents": self.documents,
+            "text_bytes": self.text_bytes,
+            "lengths": lengths,
+            "samples": self._samples,
+        }
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Goes on from the `state` of another tally."""
+        self.documents, self.text_bytes = state["documents"], state["text_bytes"]
+        self._lengths = Counter(dict(state["lengths"]))
+        self._samples = [(name, text) for name, text in state["samples"]]
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Counts the documents of `batch`."""
         import numpy as np
         import pyarrow.compute as pc
 
