@@ -82,7 +82,7 @@ def declaration(rng: Random, root: str) -> str:
     start = rng.choice(("", '<?xml version="1.0"?>', "<?xml version='1.0' encoding='UTF-8' standalone=\"yes\" ?>\n"))
     doctypes = (
         "",
-        f'<!DOCTYPE {root} PUBLIC "-//NLM//DTD > X//EN" "https://dtd.nlm.nih.gov/x.dtd">\n',
+        f'<!DOCTYPE {root} PUBLIC "-//NLM//DTD X//EN" "https://dtd.nlm.nih.gov/x.dtd?>">\n',
         f'<!DOCTYPE {root} [\n<!ENTITY unused "x > ]]"><!-- ] > --> <!ELEMENT {root} ANY> <?p ]> ?>\n]>\n',
     )
     return rng.choice(("", "\ufeff")) + start + rng.choice(("", "<!-- first -->\n", "\n")) + rng.choice(doctypes)

@@ -159,6 +159,16 @@ def test_a_torn_tar_is_an_error_even_when_skipping(tmp_path: Path) -> None:
         assert caught.value.path == str(path)
 
 
+def test_a_tar_without_xml_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    for members in ({}, {"a.txt": b"no xml", "b.xml.gz": b"none of ours"}):
+        path.write_bytes(tar_of(members))
+        with pytest.raises(FormatError, match=r"no file in this tar ends in \.xml or \.nxml"):
+            as_documents(path, on_error="skip").to_table()
+    path.write_bytes(tar_of({"a.xml": b"<PubmedArticleSet/>"}))
+    assert as_documents(path).to_table().num_rows == 0
+
+
 def test_xml_lines_and_folders_of_documents_together(baseline: Path, tmp_path: Path) -> None:
     lines = tmp_path / "lines.jsonl"
     lines.write_text('{"id": "l1", "text": "A line", "year": 1999}\n')

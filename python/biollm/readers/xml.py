@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from biollm import _native
 from biollm.columns import string_array
-from biollm.errors import BiollmError, FileError, InputError
+from biollm.errors import BiollmError, FileError, FormatError, InputError
 from biollm.manifest import InputRecord
 from biollm.readers.files import SourceFile, file_record
 from biollm.readers.options import ReadOptions
@@ -86,7 +86,8 @@ class XmlReader:
 
         Raises:
             FileError: it cannot be opened or read.
-            FormatError: it is damaged, cut off, not well-formed, or of another kind; or a record is bad (`line`).
+            FormatError: it is damaged, cut off, not well-formed, or of another kind; a tar holds no XML; or a record is
+                bad (`line`).
             LimitError: a record is longer than `max_document_bytes`, or nested too deep (`line`).
             InputError: the file has changed since `before`.
         """
@@ -106,13 +107,17 @@ class XmlReader:
             skip=self.options.skip,
             left_out=self.left_out,
         )
+        skipped = 0
         while (batch := reader.next_batch(progress)) is not None:
             rows, columns, rejected = batch
+            skipped += len(rejected)
             for line, reason in rejected:
                 log.reject(Rejected(self.file.path, reason, line=line))
             if rows:
                 arrays = [_array(kind, rows, buffers) for _, kind, buffers in columns]
                 yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+        if reader.kind is None and not skipped:
+            raise FormatError("no file in this tar ends in .xml or .nxml", path=self.file.path)
         if self.path == self.file.path:
             self.record = replace(self.before, xxh3_128=reader.xxh3_128)
         else:
