@@ -67,7 +67,7 @@ def test_bits_per_byte_stand_on_top(tmp_path: Path) -> None:
 
 
 def test_records_that_pubmed_left_out_stand_in_the_read_section(tmp_path: Path) -> None:
-    write_stage(tmp_path, "read", "documents", facts={"documents": 10, "replaced": 1234, "deleted": 5})
+    write_stage(tmp_path, "read", "documents", facts={"documents": 10, "records replaced": 1234, "records deleted": 5})
     text = report(tmp_path).text
     assert "1,234 replaced by a later record of the same PMID, 5 deleted by a later file" in text
 

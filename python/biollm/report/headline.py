@@ -70,7 +70,7 @@ def _predictions(facts: Mapping[str, Scalar]) -> Markup:
 
 
 def _left_out(facts: Mapping[str, Scalar]) -> Markup:
-    replaced, deleted = finite(facts.get("replaced")), finite(facts.get("deleted"))
+    replaced, deleted = (finite(facts.get(f"records {why}")) for why in ("replaced", "deleted"))
     if replaced is None and deleted is None:
         return Markup()
     parts = []
