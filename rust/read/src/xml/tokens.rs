@@ -14,6 +14,10 @@ use biollm_core::{Error, Monitor, Result, limits};
 /// Deepest nesting of elements.
 pub(super) const MAX_DEPTH: usize = 512;
 
+/// Most tags, references and pieces of text of a record, or of what stands between two: what short ones cost in time
+/// stays bounded. The largest articles have a tenth of it.
+const MAX_TOKENS: u32 = 1 << 24;
+
 /// Longest start tag, attributes and all.
 pub(super) const MAX_TAG_BYTES: usize = 4 << 20;
 
@@ -74,8 +78,9 @@ pub(super) struct Tokens {
     pub(super) doctype_seen: bool,
     pub(super) root_seen: bool,
     max_unit_bytes: u64,
-    /// Where the record at hand, or what stands between two, began.
+    /// Where the record at hand, or what stands between two, began, and how many tokens it has had.
     unit: u64,
+    unit_tokens: u32,
 }
 
 impl Tokens {
@@ -111,6 +116,7 @@ impl Tokens {
             root_seen: false,
             max_unit_bytes: max_unit_bytes as u64,
             unit: 0,
+            unit_tokens: 0,
         })
     }
 
@@ -120,7 +126,8 @@ impl Tokens {
         self.inside = Inside::Content;
         self.names.clear();
         self.starts.clear();
-        (self.empty, self.skipping, self.loose, self.unit) = (false, None, None, 0);
+        (self.empty, self.skipping, self.loose) = (false, None, None);
+        (self.unit, self.unit_tokens) = (0, 0);
         self.declared.clear();
         (self.began, self.doctype_seen, self.root_seen) = (false, false, false);
     }
@@ -204,6 +211,7 @@ impl Tokens {
     pub(super) fn begin_unit(&mut self, with_tag: bool) {
         let back = if with_tag { self.window.start - self.tag } else { 0 };
         self.unit = self.window.position() - back as u64;
+        self.unit_tokens = 0;
     }
 
     /// The next event. A call that was stopped is simply repeated.
@@ -231,6 +239,7 @@ impl Tokens {
         loop {
             match self.look()? {
                 Look::Event(event) => {
+                    self.unit_tokens += 1;
                     self.check_unit()?;
                     return Ok(event);
                 }
@@ -247,14 +256,20 @@ impl Tokens {
     #[inline]
     fn check_unit(&self) -> Result<()> {
         let bytes = self.window.position() - self.unit;
-        if bytes > self.max_unit_bytes {
-            return Err(self.too_long());
+        if bytes > self.max_unit_bytes || self.unit_tokens > MAX_TOKENS {
+            return Err(self.too_long(bytes));
         }
         Ok(())
     }
 
     #[cold]
-    fn too_long(&self) -> Error {
+    fn too_long(&self, bytes: u64) -> Error {
+        if bytes <= self.max_unit_bytes {
+            let what = "tags and pieces of text of a record, or between two,";
+            let (found, limit) = (u64::from(self.unit_tokens), u64::from(MAX_TOKENS));
+            let error = Error::limit(what, found, limit, "split the record");
+            return error.at(None, Some(self.line()));
+        }
         let what = "bytes of XML of a record, or between two,";
         // At least so many: how many more were at hand depends on the blocks.
         let (found, limit) = (self.max_unit_bytes + 1, self.max_unit_bytes);

@@ -144,6 +144,17 @@ fn limits_hold() {
         );
     }
 
+    let mut zipped = XmlOptions::new();
+    zipped.compression = Compression::Gzip;
+    let references = gzip(format!("<article>{}", "&lt;".repeat((1 << 24) + 1)).as_bytes());
+    assert!(matches!(
+        read_file(&references, &zipped),
+        Err(Error::Limit {
+            limit: 16_777_216,
+            ..
+        })
+    ));
+
     let mut small = XmlOptions::new();
     small.max_document_bytes = 1000;
     for inside in [
