@@ -407,6 +407,29 @@ def test_awkward_jats(
     rows(tmp_path_factory.getbasetemp(), xml, text=text, id=id, source=rng.choice((None, "journal")))
 
 
+def test_damage_is_seen_where_lxml_sees_it(tmp_path: Path) -> None:
+    path = tmp_path / "file.xml"
+    refused = 0
+    for seed in range(250):
+        rng = Random(seed)
+        whole = made.pubmed_file(rng, pubmed_records(rng, 2), ("5",) if seed % 3 else ())
+        if seed % 2:
+            whole = made.jats_file(rng, [made.jats_article(rng)])
+        data = made.damaged(rng, whole.encode())
+        path.write_bytes(data)
+        try:
+            expected = in_force([(path.name, data)])
+        except oracle.RefusedError as error:
+            refused += 1
+            # Of namespaces only the local names are looked at, so those need not be right.
+            if "amespace" not in str(error) and "valid URI" not in str(error) and "QName" not in str(error):
+                with pytest.raises((FormatError, LimitError)):
+                    native(path)
+        else:
+            assert_equal(native(path, on_error="skip"), expected)
+    assert 150 < refused < 250
+
+
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
 def test_files_longer_than_any_buffer(tmp_path: Path, suffix: str) -> None:
     coders = {"": bytes, ".gz": gzip.compress, ".zst": lambda data: pa.compress(data, "zstd", asbytes=True)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-__all__ = ["jats_article", "jats_file", "pubmed_article", "pubmed_file"]
+__all__ = ["damaged", "jats_article", "jats_file", "pubmed_article", "pubmed_file"]
 
 PIECES = (
     *("a", "word", "p = 0.05", "β", "日本", "𝒳", "\u00a0", "\u2028", "\u0085", "\ufeff", "e.g."),
@@ -86,6 +86,48 @@ def declaration(rng: Random, root: str) -> str:
         f'<!DOCTYPE {root} [\n<!ENTITY unused "x > ]]"><!-- ] > --> <!ELEMENT {root} ANY> <?p ]> ?>\n]>\n',
     )
     return rng.choice(("", "\ufeff")) + start + rng.choice(("", "<!-- first -->\n", "\n")) + rng.choice(doctypes)
+
+
+SCRAPS = (
+    *(
+        b"<",
+        b">",
+        b"&",
+        b";",
+        b"/",
+        b"!",
+        b"-",
+        b'"',
+        b"'",
+        b" ",
+        b"=",
+        b"\n",
+        b"\r",
+        b"\x00",
+        b"\xff",
+        b"\xc3",
+        b"xml",
+    ),
+    *(b"]]>", b"<!--", b"-->", b"<![CDATA[", b"<?", b"?>", b"&#x110000;", b"&#xFFFE;", b"&#0;", b"\xef\xbf\xbe"),
+    *(b"<a>", b"</a>", b"<p/>", b"</sec>", b"<sec>", b"</PubmedArticle>", b"<PubmedArticle>", b"<PMID>1</PMID>"),
+    *(b"<DeleteCitation>", b"<!DOCTYPE a>", b"<?xml version='1.0'?>"),
+)
+
+
+def damaged(rng: Random, data: bytes) -> bytes:
+    """A file with a few bytes put in, taken out, replaced or repeated, or without its end."""
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        at, other = rng.randrange(len(data) + 1), rng.randrange(len(data) + 1)
+        scrap = rng.choice(SCRAPS)
+        ways = (
+            data[:at] + scrap + data[at:],
+            data[:at] + scrap + data[at + 1 :],
+            data[:at] + data[at + rng.randrange(1, 4) :],
+            data[:at] + data[min(at, other) : max(at, other)][:200] + data[at:],
+            data[:at],
+        )
+        data = rng.choice(ways)
+    return data
 
 
 # --- PubMed -----------------------------------------------------------------------------------------------------------

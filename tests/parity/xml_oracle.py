@@ -77,7 +77,6 @@ def parsed(data: bytes) -> etree._Element:
         encoding = _ENCODING.search(declaration[0])
         if encoding is not None and encoding[1].lower() not in ("utf-8", "us-ascii", "ascii"):
             raise RefusedError(f"encoding {encoding[1]}")
-        text = text[declaration.end() :]
     declared: set[str] = set()
 
     def resolved(match: re.Match[str]) -> str:
@@ -93,8 +92,7 @@ def parsed(data: bytes) -> etree._Element:
         pieces.append(_NAMED.sub(resolved, text[at : match.start()]))
         if match[0].startswith("<!DOCTYPE"):
             declared |= {f"{name};" for name in _DECLARED.findall(match[0])}
-        else:
-            pieces.append(match[0])
+        pieces.append(match[0])
         at = match.end()
     pieces.append(_NAMED.sub(resolved, text[at:]))
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=True)
