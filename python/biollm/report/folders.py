@@ -19,6 +19,7 @@ from biollm.report.profile import Profile
 from biollm.results import Summary
 
 MAX_JSON_BYTES: Final = 64 << 20
+SHOWN_INPUTS: Final = 3
 LARGEST: Final = 1e18
 """Numbers above are taken for broken ones: nothing that a run counts or times comes near."""
 FINISHED: Final = ("complete", "matched", "kept")
@@ -267,7 +268,7 @@ def _view(folder: Path, known: StageView) -> StageView:
         summary = _summary(folder / "summary.json")
     except BiollmError as error:
         problems.append(f"summary.json cannot be shown: {error}")
-    given = known.inputs or tuple(_input_name(item) for item in (manifest.inputs[:3] if manifest else ()))
+    given = known.inputs or _input_names(manifest.inputs if manifest else ())
     verb = known.verb or (manifest.verb if manifest else "")
     found = {"verb": verb, "inputs": given, "manifest": manifest, "summary": summary, "problem": "\n".join(problems)}
     return StageView(**said | found)
@@ -313,5 +314,8 @@ def _maps_to_text(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
 
 
-def _input_name(record: InputRecord) -> str:
-    return Path(record.name).name if record.kind == "file" else record.name
+def _input_names(inputs: tuple[InputRecord, ...]) -> tuple[str, ...]:
+    """The first few, files without their folders."""
+    names = [Path(i.name).name if i.kind == "file" else i.name for i in inputs[:SHOWN_INPUTS]]
+    more = len(inputs) - len(names)
+    return (*names, f"{more:,} more") if more else tuple(names)

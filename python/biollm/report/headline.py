@@ -78,4 +78,5 @@ def _left_out(facts: Mapping[str, Scalar]) -> Markup:
         parts.append(f"{number(math.trunc(replaced))} replaced by a later record of the same PMID")
     if deleted is not None:
         parts.append(f"{number(math.trunc(deleted))} deleted by a later file")
-    return tag("p", f"PubMed records left out: {', '.join(parts)}.", class_="headline")
+    shown = "headline" if replaced or deleted else "note"
+    return tag("p", f"PubMed records left out: {', '.join(parts)}.", class_=shown)

@@ -12,6 +12,7 @@ from typing import Final
 from biollm.results import Scalar, Table
 
 MAX_ROWS: Final = 200
+LONG_FACT: Final = 24
 MAX_TEXT: Final = 20_000
 # Bytes that no HTML document may hold, and marks that would reorder the text around them.
 _UNPRINTABLE: Final = re.compile(
@@ -130,7 +131,10 @@ def facts(values: Mapping[str, Scalar]) -> Markup:
     """Names and values as a definition list."""
     if not values:
         return Markup()
-    pairs = (tag("div", tag("dt", words(name)), tag("dd", number(value))) for name, value in values.items())
+    pairs = []
+    for name, value in values.items():
+        wide = {"class_": "long"} if isinstance(value, str) and len(value) > LONG_FACT else {}
+        pairs.append(tag("div", tag("dt", words(name)), tag("dd", number(value)), **wide))
     return tag("dl", *pairs, class_="facts")
 
 
