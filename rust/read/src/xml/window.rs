@@ -93,7 +93,7 @@ impl Window {
             return Ok(false);
         }
         self.make_room()?;
-        let before = self.filled;
+        let before = self.valid;
         loop {
             let end = self.buffer.len().min(self.filled + BLOCK_BYTES);
             let read = source.read(&mut self.buffer[self.filled..end], monitor);
@@ -113,7 +113,7 @@ impl Window {
             self.begin()?;
         }
         self.check();
-        Ok(self.filled > before || self.wrong.is_some())
+        Ok(!self.ended || self.valid > before || self.wrong.is_some())
     }
 
     /// Looks at the first bytes.
