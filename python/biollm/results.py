@@ -127,6 +127,9 @@ class Summary:
 def table_from_dict(data: Mapping[str, Any]) -> Table:
     """A table from its part of `Summary.to_dict`.
 
+    Args:
+        data: its title, columns and rows.
+
     Raises:
         KeyError, TypeError, ValueError: as `Summary.from_dict`.
     """
