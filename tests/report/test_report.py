@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from biollm.errors import FormatError, InputError
+from biollm.errors import FileError, FormatError, InputError
 from biollm.recipe import run
 from biollm.report import write_report
 from biollm.results import Summary
@@ -114,6 +114,8 @@ def test_folders_that_cannot_be_reported(tmp_path: Path, place: Path) -> None:
         write_report(tmp_path)
     with pytest.raises(InputError, match="not a folder"):
         write_report(tmp_path / "missing")
+    with pytest.raises(FileError, match="name too long"):
+        write_report("x" * 5000)
     (tmp_path / "run.json").write_text('{"format": "other"}')
     with pytest.raises(FormatError, match="not the record of a biollm run"):
         write_report(tmp_path)

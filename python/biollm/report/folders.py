@@ -133,6 +133,15 @@ def read_run(folder: str | os.PathLike[str]) -> RunView:
         FormatError: `run.json` is not one of ours, and nothing else is there to show.
     """
     place = Path(folder)
+    try:
+        return _read_run(place)
+    except OSError as error:
+        if isinstance(error, BiollmError):
+            raise
+        raise FileError.from_os_error(error, place) from error
+
+
+def _read_run(place: Path) -> RunView:
     if not place.is_dir():
         raise InputError("not a folder of a run or of a stage", path=place)
     record: Mapping[str, Any] = {}
