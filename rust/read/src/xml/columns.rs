@@ -152,6 +152,12 @@ pub struct XmlBatch {
 impl XmlBatch {
     /// Bytes in the columns, about.
     pub fn bytes(&self) -> usize {
-        self.text.data.len() + self.title.data.len() + 24 * self.sections.starts.len() + 64 * self.rows
+        let optional = [&self.journal, &self.pmid, &self.pmc, &self.doi].map(|c| c.texts.data.len());
+        let lists = [&self.languages, &self.publication_types]
+            .map(|c| c.items.data.len() + 8 * c.items.offsets.len());
+        let texts = [&self.id, &self.text, &self.source, &self.title].map(|c| c.data.len());
+        let sections = self.sections.titles.data.len() + 24 * self.sections.starts.len();
+        let all = optional.iter().chain(&lists).chain(&texts);
+        all.sum::<usize>() + sections + 100 * self.rows
     }
 }

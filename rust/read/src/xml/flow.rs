@@ -28,7 +28,7 @@ pub(super) struct Mark {
     length: usize,
     open: usize,
     gap: bool,
-    pub(super) paragraphs: usize,
+    paragraphs: usize,
 }
 
 impl Flow {

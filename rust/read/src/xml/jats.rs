@@ -3,11 +3,12 @@
 //! A block element ends the paragraph at hand where it begins and where it ends; all others are inline. Nothing is
 //! kept but the text: of `alternatives` the text is taken back when a better child comes.
 
-use super::flow::{Flow, Mark};
+use super::flow::Flow;
 use super::names::local;
 use super::pubmed::Step;
-use super::record::{Record, Section, is_digits, pmc, reserve_section, set_first, year};
+use super::record::{Record, is_digits, pmc, set_first, year};
 use super::tokens::{Event, Tokens};
+use super::walk::{Spot, Walk};
 use biollm_core::{Error, Result, limits};
 
 /// An element on the path to what is read.
@@ -27,15 +28,8 @@ enum Place {
     Inner,
     /// Whose blocks or inline text is read.
     Root(Which),
-    Block,
-    Inline,
-    /// The number of its section.
-    Sec(usize),
-    /// The title of that section, and how many paragraphs there were before it.
-    SecTitle(usize, usize),
-    /// The rank of the child taken so far.
-    Alternatives(u8),
-    TexMath(Mark),
+    /// Inside one.
+    Within(Spot),
 }
 
 /// A text that is walked through.
@@ -64,23 +58,6 @@ enum Leaf {
     Pmc,
 }
 
-/// A section whose paragraphs are numbers, so that they can be taken back.
-#[derive(Clone, Copy, Debug)]
-struct OpenSection {
-    title: Option<usize>,
-    first: usize,
-    behind: usize,
-}
-
-/// The text that is being walked through, and its sections.
-#[derive(Debug, Default)]
-struct Walk {
-    flow: Flow,
-    sections: Vec<OpenSection>,
-    /// Where to go back to when a better alternative comes, the innermost last.
-    alternatives: Vec<(Mark, usize)>,
-}
-
 /// Gathers one article at a time.
 #[derive(Debug, Default)]
 pub(super) struct Jats {
@@ -93,110 +70,6 @@ pub(super) struct Jats {
     scratch: Vec<u8>,
     title_seen: bool,
     subtitle_seen: bool,
-}
-
-/// How good a child of `alternatives` is: the smaller, the better.
-const TAKEN_FIRST: u8 = 3;
-const NONE_TAKEN: u8 = 4;
-
-/// Whether an element is dropped with all it holds.
-fn is_dropped(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"label"
-            | b"fn"
-            | b"fn-group"
-            | b"table-wrap"
-            | b"table-wrap-group"
-            | b"table"
-            | b"fig"
-            | b"fig-group"
-            | b"graphic"
-            | b"inline-graphic"
-            | b"media"
-            | b"inline-media"
-            | b"supplementary-material"
-            | b"inline-supplementary-material"
-            | b"object-id"
-            | b"permissions"
-            | b"attrib"
-            | b"sec-meta"
-            | b"ref-list"
-            | b"annotation"
-            | b"annotation-xml"
-            | b"index-term"
-            | b"x"
-            | b"sub-article"
-            | b"response"
-            | b"floats-group"
-            | b"back"
-    )
-}
-
-/// Whether an element stands apart from the text around it.
-fn is_block(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"sec"
-            | b"p"
-            | b"title"
-            | b"list"
-            | b"list-item"
-            | b"def-list"
-            | b"def-item"
-            | b"term"
-            | b"def"
-            | b"disp-quote"
-            | b"boxed-text"
-            | b"statement"
-            | b"verse-group"
-            | b"verse-line"
-            | b"preformat"
-            | b"code"
-            | b"speech"
-            | b"speaker"
-            | b"array"
-    )
-}
-
-impl Walk {
-    fn clear(&mut self) {
-        self.flow.clear();
-        self.sections.clear();
-        self.alternatives.clear();
-    }
-
-    /// The sections that have paragraphs, as ranges of the text.
-    fn finished(&self, sections: &mut Vec<Section>) -> Result<()> {
-        let paragraphs = &self.flow.paragraphs;
-        for section in &self.sections {
-            if section.behind <= section.first {
-                continue;
-            }
-            let (Some(first), Some(last)) =
-                (paragraphs.get(section.first), paragraphs.get(section.behind - 1))
-            else {
-                return Err(Error::Internal("a section without its paragraphs".into()));
-            };
-            let title = section.title.and_then(|at| paragraphs.get(at)).copied();
-            reserve_section(sections)?;
-            sections.push(Section {
-                title: title.unwrap_or((first.0, first.0)),
-                start: first.0,
-                end: last.1,
-            });
-        }
-        Ok(())
-    }
-
-    /// Takes the text back to where an `alternatives` began.
-    fn back_to(&mut self, mark: Mark, sections: usize) {
-        self.flow.back_to(mark);
-        self.sections.truncate(sections);
-        for section in &mut self.sections {
-            section.title = section.title.filter(|&at| at < mark.paragraphs);
-        }
-    }
 }
 
 impl Jats {
@@ -226,7 +99,7 @@ impl Jats {
             Event::Text => {
                 match (self.places.last(), self.walking) {
                     (Some(Place::Leaf(_) | Place::Inner), _) => self.leaf.push(tokens.text())?,
-                    (Some(Place::Alternatives(_)), _) | (_, None) => {}
+                    (Some(Place::Within(Spot::Alternatives(_))), _) | (_, None) => {}
                     (_, Some(which)) => self.walks[which as usize].flow.push(tokens.text())?,
                 }
                 Ok(Step::Going)
@@ -237,7 +110,7 @@ impl Jats {
 
     fn start(&mut self, tokens: &mut Tokens, record: &mut Record) -> Result<Step> {
         let place = match self.walking {
-            Some(which) => self.walk(which, local(tokens.name()))?,
+            Some(which) => self.within(which, local(tokens.name()))?,
             None => self.child(tokens)?,
         };
         let Some(place) = place else {
@@ -340,58 +213,13 @@ impl Jats {
     }
 
     /// Where an element of a walk stands; `None`: it is dropped.
-    fn walk(&mut self, which: Which, name: &[u8]) -> Result<Option<Place>> {
+    fn within(&mut self, which: Which, name: &[u8]) -> Result<Option<Place>> {
+        let parent = match self.places.last_mut() {
+            Some(Place::Within(spot)) => Some(spot),
+            _ => None,
+        };
         let walk = &mut self.walks[which as usize];
-        let parent = self.places.last_mut();
-        if let Some(Place::Alternatives(taken)) = parent {
-            let rank = match name {
-                b"textual-form" => 0,
-                b"tex-math" => 1,
-                b"math" => 2,
-                _ => TAKEN_FIRST,
-            };
-            if rank >= *taken {
-                return Ok(None);
-            }
-            *taken = rank;
-            if let Some(&(mark, sections)) = walk.alternatives.last() {
-                walk.back_to(mark, sections);
-            }
-        }
-        if is_dropped(name) {
-            return Ok(None);
-        }
-        let flow = &mut walk.flow;
-        Ok(Some(match name {
-            b"break" => {
-                flow.push(b" ")?;
-                Place::Inline
-            }
-            b"tex-math" => Place::TexMath(flow.mark()),
-            b"alternatives" => {
-                limits::reserve(&mut walk.alternatives, 1, "open elements")?;
-                walk.alternatives.push((flow.mark(), walk.sections.len()));
-                Place::Alternatives(NONE_TAKEN)
-            }
-            _ if which.has_blocks() && is_block(name) => {
-                flow.end_paragraph()?;
-                let first = flow.paragraphs.len();
-                match (name, self.places.last()) {
-                    (b"sec", _) => {
-                        reserve_section(&mut walk.sections)?;
-                        walk.sections.push(OpenSection {
-                            title: None,
-                            first,
-                            behind: first,
-                        });
-                        Place::Sec(walk.sections.len() - 1)
-                    }
-                    (b"title", Some(&Place::Sec(number))) => Place::SecTitle(number, first),
-                    _ => Place::Block,
-                }
-            }
-            _ => Place::Inline,
-        }))
+        Ok(walk.start(parent, name, which.has_blocks())?.map(Place::Within))
     }
 
     fn end(&mut self, record: &mut Record) -> Result<Step> {
@@ -408,47 +236,10 @@ impl Jats {
                 self.walks[which as usize].flow.end_paragraph()?;
                 self.walking = None;
             }
-            (place, Some(which)) => self.end_in_walk(which, place)?,
+            (Place::Within(spot), Some(which)) => self.walks[which as usize].end(spot)?,
             _ => {}
         }
         Ok(Step::Going)
-    }
-
-    fn end_in_walk(&mut self, which: Which, place: Place) -> Result<()> {
-        let walk = &mut self.walks[which as usize];
-        match place {
-            Place::Block | Place::Sec(_) | Place::SecTitle(..) => walk.flow.end_paragraph()?,
-            Place::Alternatives(_) => {
-                walk.alternatives.pop();
-            }
-            Place::TexMath(mark) => {
-                self.scratch.clear();
-                if let Some(inner) = inside_document(walk.flow.since(mark)) {
-                    limits::reserve(&mut self.scratch, inner.len(), "a formula")?;
-                    self.scratch.extend_from_slice(inner);
-                    walk.flow.back_to(mark);
-                    walk.flow.push(&self.scratch)?;
-                }
-            }
-            _ => {}
-        }
-        let paragraphs = walk.flow.paragraphs.len();
-        match place {
-            Place::Sec(number) => {
-                if let Some(section) = walk.sections.get_mut(number) {
-                    section.behind = paragraphs;
-                }
-            }
-            Place::SecTitle(number, first) => {
-                if let Some(section) = walk.sections.get_mut(number)
-                    && paragraphs > first
-                {
-                    section.title = section.title.or(Some(first));
-                }
-            }
-            _ => {}
-        }
-        Ok(())
     }
 
     /// Takes in the text of a leaf that has ended.
@@ -491,12 +282,4 @@ impl Jats {
         }
         Ok(())
     }
-}
-
-/// What a TeX document holds, without its preamble.
-fn inside_document(tex: &[u8]) -> Option<&[u8]> {
-    const BEGIN: &[u8] = b"\\begin{document}";
-    let begin = memchr::memmem::find(tex, BEGIN)? + BEGIN.len();
-    let length = memchr::memmem::find(&tex[begin..], b"\\end{document}")?;
-    Some(tex[begin..begin + length].trim_ascii())
 }

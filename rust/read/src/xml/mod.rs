@@ -8,6 +8,7 @@ mod entities;
 mod entities_table;
 mod flow;
 mod jats;
+mod loose;
 mod markup;
 mod names;
 mod options;
@@ -21,6 +22,7 @@ mod tar;
 mod tests;
 mod tokens;
 mod versions;
+mod walk;
 mod window;
 
 pub use columns::{OptionalNumbers, Sections, TextLists, XmlBatch};

@@ -14,6 +14,9 @@ use biollm_core::lines::BLOCK_BYTES;
 use biollm_core::{Error, Monitor, Result, limits};
 use std::path::{Path, PathBuf};
 
+/// Records passed over after which a batch is handed out: their reasons may hold long names.
+const BATCH_REJECTED: usize = 4096;
+
 /// What the records of a file are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -135,7 +138,8 @@ impl XmlReader {
     }
 
     fn is_full(&self) -> bool {
-        self.batch.rows + self.batch.rejected.len() >= BATCH_ROWS || self.batch.bytes() >= BATCH_BYTES
+        let rejected = self.batch.rejected.len();
+        self.batch.rows >= BATCH_ROWS || rejected >= BATCH_REJECTED || self.batch.bytes() >= BATCH_BYTES
     }
 
     /// The next records. `None` at the end.

@@ -5,8 +5,11 @@ use biollm_core::{Error, Monitor, Result, limits};
 
 const BLOCK: usize = 512;
 
-/// Longest name, and longest table of extended attributes, of a member.
+/// Longest table of extended attributes of a member.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
+
+/// Longest name of a member: what a file system takes.
+const MAX_NAME_BYTES: usize = 4096;
 
 const PASS_OVER_BYTES: usize = 64 << 10;
 
@@ -221,6 +224,15 @@ impl Tar {
         if !file || !(lower.ends_with(b".xml") || lower.ends_with(b".nxml")) {
             self.passing = whole;
             return Ok(None);
+        }
+        if name.len() > MAX_NAME_BYTES {
+            let (found, limit) = (name.len() as u64, MAX_NAME_BYTES as u64);
+            return Err(Error::limit(
+                "bytes of a tar member's name",
+                found,
+                limit,
+                "write the tar anew",
+            ));
         }
         let name = String::from_utf8_lossy(&name).into_owned();
         if sparse {

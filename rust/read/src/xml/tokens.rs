@@ -5,7 +5,7 @@
 use super::doctype::Declared;
 use super::entities::{self, MAX_REFERENCE_BYTES, Resolved};
 use super::markup::{self, Attribute};
-use super::names::{is_inside_name, is_space, text_stop};
+use super::names::{is_space, text_stop};
 use super::source::Source;
 use super::window::Window;
 use crate::options::RAISE_LIMIT;
@@ -57,9 +57,9 @@ pub(super) struct Tokens {
     pub(super) window: Window,
     pub(super) inside: Inside,
     /// The names of the open elements, one behind the other, and where each begins.
-    names: Vec<u8>,
+    pub(super) names: Vec<u8>,
     pub(super) starts: Vec<usize>,
-    attributes: Vec<Attribute>,
+    pub(super) attributes: Vec<Attribute>,
     /// The last start tag and its name, in the window.
     tag: usize,
     name: (usize, usize),
@@ -70,9 +70,9 @@ pub(super) struct Tokens {
     /// The last start tag was that of an empty element.
     empty: bool,
     /// Pass over everything until so few elements are open.
-    skipping: Option<usize>,
+    pub(super) skipping: Option<usize>,
     /// Passing over it looks for nothing but its end tag; so many elements of its name are open in it.
-    loose: Option<usize>,
+    pub(super) loose: Option<usize>,
     pub(super) declared: Declared,
     pub(super) began: bool,
     pub(super) doctype_seen: bool,
@@ -198,13 +198,6 @@ impl Tokens {
     /// Passes over the element that began last, its end too.
     pub(super) fn skip_element(&mut self) {
         self.skipping = Some(self.starts.len().saturating_sub(1));
-    }
-
-    /// Passes over the rest of the element that is the third from within, counted from where an element has just
-    /// ended: the record whose citation's PMID that was.
-    pub(super) fn skip_record(&mut self) {
-        self.skipping = Some(self.starts.len().saturating_sub(2));
-        self.loose = Some(0);
     }
 
     /// Counts the bytes of a record, or of what stands between two, from the token at hand.
@@ -363,73 +356,6 @@ impl Tokens {
         self.resolved = None;
         self.window.start += end;
         Ok(Look::Event(Event::Text))
-    }
-
-    /// Looks for the end tag of the element that is passed over. A `<` stands nowhere but before markup, so it is
-    /// enough to look at those, and to step over comments, instructions and CDATA sections.
-    fn loosely(&mut self) -> Result<Look> {
-        let depth = self.skipping.unwrap_or(0);
-        let name = match (self.starts.get(depth), self.starts.get(depth + 1)) {
-            (Some(&start), Some(&end)) => &self.names[start..end],
-            _ => return Err(Error::Internal("passing over an element that is not open".into())),
-        };
-        let data = self.window.data();
-        let is_name =
-            |text: &[u8]| text.starts_with(name) && text.get(name.len()).is_some_and(|&b| !is_inside_name(b));
-        let mut at = 0;
-        loop {
-            let Some(found) = memchr::memchr(b'<', &data[at..]) else {
-                self.window.start = self.window.valid;
-                return Ok(Look::Again);
-            };
-            at += found;
-            let rest = &data[at + 1..];
-            match rest.first() {
-                Some(b'/') if is_name(&rest[1..]) => match self.loose {
-                    Some(0) | None => {
-                        // From here on all is as usual.
-                        let open = self.starts.get(depth + 1).copied();
-                        self.names.truncate(open.unwrap_or(self.names.len()));
-                        self.starts.truncate(depth + 1);
-                        self.loose = None;
-                        break;
-                    }
-                    Some(nested) => self.loose = Some(nested - 1),
-                },
-                Some(b'!') => {
-                    self.window.start += at;
-                    return self.exclamation();
-                }
-                Some(b'?') => {
-                    self.window.start += at;
-                    return self.instruction();
-                }
-                Some(_) if is_name(rest) => {
-                    // One of the same name inside: a strict look tells whether it is empty.
-                    self.window.start += at;
-                    let data = self.window.data();
-                    self.attributes.clear();
-                    let tag = markup::start_tag(data, &self.declared, &mut self.attributes);
-                    match tag.map_err(|wrong| wrong.error)? {
-                        None => return self.more_of_a_tag("a start tag"),
-                        Some(tag) => {
-                            self.window.start += tag.length;
-                            self.loose = self.loose.map(|nested| nested + usize::from(!tag.empty));
-                            return Ok(Look::Again);
-                        }
-                    }
-                }
-                // A name that the window may cut waits for the rest.
-                _ if rest.len() < name.len() + 2 => {
-                    self.window.start += at;
-                    return Ok(if at == 0 { Look::More } else { Look::Again });
-                }
-                _ => {}
-            }
-            at += 1;
-        }
-        self.window.start += at;
-        Ok(Look::Again)
     }
 
     fn reference(&mut self) -> Result<Look> {

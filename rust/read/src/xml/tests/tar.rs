@@ -146,6 +146,15 @@ fn damaged_archives_are_always_errors() {
         let outcome = read_file(&bad, &skip);
         assert!(matches!(outcome, Err(Error::Format { .. })), "{outcome:?}");
     }
+    let long = format!("{}.xml", "n".repeat(5000));
+    let named = archive(&[
+        member("l", b'L', long.as_bytes()),
+        member("a.xml", b'0', &article("a")),
+    ]);
+    assert!(matches!(
+        read_file(&named, &skip),
+        Err(Error::Limit { limit: 4096, .. })
+    ));
     let huge = [header("x", 1 << 30, b'x'), vec![0; 1024]].concat();
     assert!(matches!(read_file(&huge, &skip), Err(Error::Limit { .. })));
     assert!(read_file(&archive(&[]), &skip).unwrap().0.is_empty());
