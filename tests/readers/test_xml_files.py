@@ -21,6 +21,7 @@ import pyarrow as pa
 import pytest
 
 import biollm
+import interrupted
 from biollm.errors import FileError, FormatError, InputError, LimitError
 from biollm.manifest import Manifest
 from biollm.readers import Rejected, as_documents
@@ -372,6 +373,37 @@ def test_the_command(baseline: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     facts = json.loads(done.stdout)["summary"]["facts"]
     assert (facts["documents"], facts["records replaced"], facts["records deleted"]) == (4, 3, 2)
+
+
+def test_a_cut_off_reading_goes_on_with_the_same_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted.set_limits(
+        monkeypatch, {"biollm.readers.reading.GROUP_ROWS": 100, "biollm.document_files.ROWS_PER_FILE": 500}
+    )
+    folder = tmp_path / "pubmed"
+    folder.mkdir()
+    for i in range(6):
+        # Each file holds the last hundred PMIDs of the one before once more, deletes ten, and has a bad record.
+        records = [record(pmid, f"Of file {i}") for pmid in range(i * 400, i * 400 + 500)]
+        gone = tuple(range(i * 400, i * 400 + 10))
+        (folder / f"{i}.xml.gz").write_bytes(gzip.compress(pubmed(*records, record(None), deleted=gone)))
+    source = folder / "*.gz"
+    whole = biollm.read(source, on_error="skip", output=tmp_path / "whole")
+    assert whole.manifest.counts["replaced"] == 500
+    assert whole.manifest.counts["deleted"] == 60
+    out = tmp_path / "out"
+
+    def stop(done: int, total: int | None) -> None:
+        if len(list((out / ".partial").glob("part-*.piece"))) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        biollm.read(source, on_error="skip", output=out, progress=stop)
+    result = biollm.read(source, on_error="skip", output=out)
+    (resumption,) = result.manifest.resumptions
+    assert 0 < resumption.kept < len(whole)
+    assert interrupted.outputs(out) == interrupted.outputs(tmp_path / "whole")
+    assert result.manifest.counts == whole.manifest.counts
+    assert result.manifest.inputs == whole.manifest.inputs
 
 
 def test_real_files_together() -> None:
