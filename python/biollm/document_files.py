@@ -148,7 +148,7 @@ class DocumentWriter:
         self._begin_part()
 
     def write(self, table: pa.Table) -> None:
-        """Appends the rows of a table of the writer's schema."""
+        """Appends the rows of a `table` of the writer's schema."""
         if self._rows_in_part and self._rows_in_part + len(table) > ROWS_PER_FILE:
             self._finish_part(full=True)
             self._begin_part()
@@ -273,7 +273,7 @@ def _slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def at_row(error: BiollmError, first_row: int) -> BiollmError:
-    """The error with the row of the source in place of that of the block."""
+    """The `error` of a block that begins at `first_row`, with the row of the source in place of that of the block."""
     if error.row is None or first_row == 0:
         return error
     row = error.row + first_row

@@ -156,7 +156,7 @@ class Partial:
             stream.write(written + _native.hash_bytes(written).encode() + b"%0*d" % (_DIGITS, len(written)))
 
     def kept(self, name: str) -> Piece | None:
-        """A piece of an earlier run; `None` where there is none, or not as it was written."""
+        """The piece `name` of an earlier run; `None` where there is none, or not as it was written."""
         try:
             whole = memoryview(self._piece(name).read_bytes())
             end = len(whole) - _DIGITS - _CHECKSUM
@@ -174,19 +174,19 @@ class Partial:
         return Piece(tuple(parts), trailer["facts"]) if _checksum(parts) == trailer["xxh3_128"] else None
 
     def kept_run(self, name: str) -> Iterator[Piece]:
-        """The pieces NAME-00000, NAME-00001 and so on, up to the first that is missing or damaged."""
+        """The pieces `name`-00000, -00001 and so on, up to the first that is missing or damaged."""
         number = 0
         while (piece := self.kept(f"{name}-{number:05}")) is not None:
             yield piece
             number += 1
 
     def drop(self, name: str) -> None:
-        """Removes a piece that is of no more use, if it is there."""
+        """Removes the piece `name`, which is of no more use, if it is there."""
         with suppress(OSError):
             self._piece(name).unlink(missing_ok=True)
 
     def place(self, names: Iterable[str]) -> None:
-        """Gives finished files their names in the output: `.partial/NAME` becomes `NAME`.
+        """Gives finished files their `names` in the output: `.partial/NAME` becomes `NAME`.
 
         They keep the old name too, where the file system can, so that a kill before the manifest loses none.
 

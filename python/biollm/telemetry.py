@@ -50,6 +50,7 @@ from biollm.results import Scalar
 __all__ = ["LOG_NAME", "RunLog", "event", "read_log"]
 
 LOG_NAME: Final = "log.jsonl"
+"""Of the log in a run's folder."""
 #: Of a message, and of each text among the fields; the rest is cut.
 MAX_TEXT: Final = 1 << 16
 _LIBRARY: Final = "biollm"
@@ -69,7 +70,7 @@ def event(log: logging.Logger, name: str, message: str, *, level: int = logging.
 
 
 def read_log(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """The lines of a run's log in order; one that is no JSON object (cut by a full disk) is passed over.
+    """The lines of a run's log (`path`) in order; one that is no JSON object (cut by a full disk) is passed over.
 
     Raises:
         OSError: the file cannot be read.
@@ -92,6 +93,8 @@ class RunLog:
     What goes wrong while writing (a full disk) stops nothing: `failed` counts the lines lost.
 
     Attributes:
+        path: of the file.
+        thread: whose records are written.
         stage: put into each line; set by the runner.
         failed: lines that could not be written.
         problem: why the first of them could not.
@@ -124,7 +127,7 @@ class RunLog:
             self._descriptor = -1
 
     def event(self, name: str, message: str, *, level: int = logging.ERROR, **fields: Scalar) -> None:
-        """Writes an event that goes nowhere else; the arguments are those of the function `event`."""
+        """Writes an event that goes nowhere else; `name`, `message`, `level` and `fields` as of the function `event`."""
         record = logging.LogRecord("biollm.run", level, "", 0, "%s", (message,), None)
         record.__dict__.update(biollm_event=name, biollm_fields=fields)
         with suppress(Exception):

@@ -43,7 +43,7 @@ class Volume:
     parameters: float | None = None
 
     def to_dict(self) -> dict[str, int | None]:
-        """Whole numbers by name."""
+        """The whole numbers by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: round(value) if value is not None else None for name, value in values.items()}
 
