@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import doctest
+import importlib
 import io
 import json
 import os
@@ -33,6 +34,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import doc_pages
 
 SHOWN_VALUE = re.compile(r"(array\(|[\[{'\"(]|-?\d|True\b|False\b|None\b|[A-Z]\w+\()")
+
+HEAVY = (
+    *("pandas", "polars", "pyarrow.compute", "pyarrow.dataset", "pyarrow.pandas_compat", "pyarrow.parquet"),
+    *("torch", "torch._dynamo", "transformers", "safetensors.torch", "tokenizers"),
+    *("biollm.cli.app", "biollm.demo.run", "biollm.recipe.run", "biollm.report"),
+    *("biollm.readers.reading", "biollm.readers.stage", "biollm.deduplication.stage", "biollm.selection.stage"),
+    *("biollm.deduplication.deduplicating", "biollm.selection.selecting", "biollm.tokenization.sharding"),
+    *("biollm.tokenization.stage", "biollm.training.pretraining", "biollm.training.stage"),
+    *("biollm.inference.decode", "biollm.inference.stage", "biollm.models.checkpoints"),
+)
 
 CLIENT = """\
 #!{python} -ISs
@@ -376,24 +387,10 @@ def cpu_s() -> float:
 
 
 def import_heavy() -> None:
-    """What pages import, loaded once; none of it may start a thread here."""
-    import polars  # noqa: F401
-    import pyarrow.parquet  # noqa: F401
-    import torch
-
-    import biollm.cli.app
-    import biollm.demo.corpus
-    import biollm.demo.run
-    import biollm.inference.decode
-    import biollm.inference.stage
-    import biollm.models.checkpoints
-    import biollm.recipe.run
-    import biollm.report
-    import biollm.training.pretraining  # noqa: F401
-
-    with contextlib.suppress(ImportError):
-        import transformers  # noqa: F401
-    torch.set_num_threads(1)
+    """What pages and commands import sooner or later, loaded once; none of it may start a thread here."""
+    for name in HEAVY:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 if __name__ == "__main__":
