@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import doctest
+import gc
 import importlib
 import io
 import json
@@ -37,7 +38,7 @@ SHOWN_VALUE = re.compile(r"(array\(|[\[{'\"(]|-?\d|True\b|False\b|None\b|[A-Z]\w
 
 HEAVY = (
     *("pandas", "polars", "pyarrow.compute", "pyarrow.dataset", "pyarrow.pandas_compat", "pyarrow.parquet"),
-    *("torch", "torch._dynamo", "transformers", "safetensors.torch", "tokenizers"),
+    *("torch", "torch._dynamo", "transformers", "safetensors.torch", "tokenizers", "pydantic.type_adapter"),
     *("biollm.cli.app", "biollm.demo.run", "biollm.recipe.run", "biollm.report"),
     *("biollm.readers.reading", "biollm.readers.stage", "biollm.deduplication.stage", "biollm.selection.stage"),
     *("biollm.deduplication.deduplicating", "biollm.selection.selecting", "biollm.tokenization.sharding"),
@@ -391,6 +392,8 @@ def import_heavy() -> None:
     for name in HEAVY:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    # What is loaded stays: no collection in a fork has to go through it.
+    gc.freeze()
 
 
 if __name__ == "__main__":
