@@ -11,15 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import Commands, Done
-from conftest import VERBS
 
 from biollm.errors import BiollmError, FormatError
 from biollm.models import load_checkpoint
 from biollm.readers import as_documents
 from biollm.recipe.folder import LOCK_NAME, lock
 from biollm.tokenization.shards import Shards
+from commands import Commands, Done
 from interrupted import damage
+from small_run import VERBS
 from whole_files import torn_files
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Commands
-from conftest import VERBS
 
+from commands import Commands
+from small_run import VERBS
 from whole_files import torn_files
 
 TRAIN = ["--size", "tiny", "--steps", "3", "--seq-len", "32", "--batch-size", "2", "--threads", "1"]

@@ -64,15 +64,18 @@ class Commands:
         self._process.wait(timeout=60)
         self._stream(self._process.stdout).close()
 
-    def __call__(self, *arguments: str | Path, unprivileged: bool = False, **faults: str | int | Path) -> Done:
+    def __call__(
+        self, *arguments: str | Path, cwd: Path | None = None, unprivileged: bool = False, **faults: str | int | Path
+    ) -> Done:
         """Runs `biollm ARGUMENTS`; `faults` are the variables of `faults.c`, in lower case without `FAULT_`.
 
+        cwd: the folder it is run in.
         unprivileged: whether the modes of files hold for the command even where it is root's.
         """
         variables = {f"FAULT_{name.upper()}": str(value) for name, value in faults.items()}
         job = {"arguments": [str(a) for a in arguments], "faults": variables, "said": list(map(str, self._said))}
         stream = self._stream(self._process.stdin)
-        stream.write(json.dumps({**job, "unprivileged": unprivileged}) + "\n")
+        stream.write(json.dumps({**job, "cwd": str(cwd or Path.cwd()), "unprivileged": unprivileged}) + "\n")
         stream.flush()
         answer = self._stream(self._process.stdout).readline()
         assert answer, f"the process that forks ended: {self._process.poll()}"
@@ -99,6 +102,7 @@ def _run(job: dict[str, Any]) -> int:
     for number, path in enumerate(job["said"], start=1):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         os.dup2(descriptor, number)
+    os.chdir(job["cwd"])
     if job["unprivileged"]:
         _obey_modes()
     os.environ.update(job["faults"])  # also to the C library, whose getenv the faults read
