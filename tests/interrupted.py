@@ -23,30 +23,35 @@ from pathlib import Path
 
 import biollm
 
-verb, source, output, options, limits, kill_at = json.loads(sys.argv[1])
+verb, source, output, options, limits, pattern, count = json.loads(sys.argv[1])
 for name, value in limits.items():
     module, _, constant = name.rpartition(".")
     setattr(import_module(module), constant, value)
-calls = 0
 
 
 def progress(done, total):
-    global calls
-    calls += 1
-    if calls == kill_at:
+    if len(list(Path(output, ".partial").glob(pattern))) >= count:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 getattr(biollm, verb)(Path(source), output=output, progress=progress, **options)
-print(calls)
+print("not killed")
 """
 
 
 def kill(
-    verb: str, source: Path, output: Path, options: Mapping[str, Any], limits: Mapping[str, int], kill_at: int
+    verb: str,
+    source: Path,
+    output: Path,
+    options: Mapping[str, Any],
+    limits: Mapping[str, int],
+    kept: tuple[str, int],
 ) -> None:
-    """Runs a verb with small `limits` (constant of a module → value) and kills it at a call of its progress."""
-    arguments = json.dumps([verb, str(source), str(output), dict(options), dict(limits), kill_at])
+    """Runs a verb with small `limits` (constant of a module → value) and kills it where it reports progress.
+
+    It is the first report after so many files of a pattern stand in its work in progress: `kept`.
+    """
+    arguments = json.dumps([verb, str(source), str(output), dict(options), dict(limits), *kept])
     ended = subprocess.run([sys.executable, "-c", _CHILD, arguments], capture_output=True, text=True, timeout=120)
     assert ended.returncode == -signal.SIGKILL, f"{ended.returncode}: {ended.stdout}{ended.stderr}"
     assert not (output / "manifest.json").exists()
