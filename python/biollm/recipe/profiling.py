@@ -171,6 +171,7 @@ class StepProfile:
 
     def _start(self) -> None:
         """Begins to watch; the profiler's own trouble must not end a training run."""
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # its library writes to stderr where it finds no GPU
         try:
             torch = importlib.import_module("torch")
             profiler = importlib.import_module("torch.profiler")
