@@ -179,7 +179,8 @@ def tokenize_source(
             for split, rows in zip(SPLITS, (~held_out, held_out), strict=True):
                 encoder.add(split, block.filter(rows))
         if statistics.tokens("train") == 0:
-            message = "no token is left for training: the documents are empty, or all on the validation side"
+            empty = f"{documents.description} holds no documents, or only empty ones, or all are on the validation side"
+            message = f"no token is left for training: {empty}"
             raise InputError(message, field="source")
         outputs = tokenizer.save(folder)
     outputs |= writer.outputs

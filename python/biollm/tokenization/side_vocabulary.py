@@ -62,7 +62,11 @@ class SideVocabulary:
         if self.tokenizer is None:
             self._count(documents, sides)
             assert self._options.vocab_size is not None
-            self.tokenizer = self._counter.train(self._options.vocab_size, min_frequency=self._options.min_frequency)
+            self.tokenizer = self._counter.train(
+                self._options.vocab_size,
+                min_frequency=self._options.min_frequency,
+                source=f"the train side of {documents.description}",
+            )
             if self._partial is not None:
                 facts = {"documents": self.documents, "eos": self.tokenizer.eos_token, "pad": self.tokenizer.pad_token}
                 self._partial.keep(_TOKENIZER, [self.tokenizer.to_json().encode()], **facts)

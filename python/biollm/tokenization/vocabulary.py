@@ -68,9 +68,12 @@ def train(
 
     counter = WordCounter(pattern, max_document_bytes=max_document_bytes, threads=threads, progress=progress)
     columns = text if isinstance(text, str) else tuple(text)
-    for block in blocks(as_documents(source, text=columns).reader()):
+    documents = as_documents(source, text=columns)
+    for block in blocks(documents.reader()):
         counter.add(block.column("text"))
-    return counter.train(vocab_size, special_tokens=special_tokens, min_frequency=min_frequency)
+    return counter.train(
+        vocab_size, special_tokens=special_tokens, min_frequency=min_frequency, source=documents.description
+    )
 
 
 class WordCounter:
@@ -144,14 +147,16 @@ class WordCounter:
         *,
         special_tokens: Sequence[str] = DEFAULT_SPECIAL_TOKENS,
         min_frequency: int = 2,
+        source: str = "what was counted",
     ) -> Tokenizer:
-        """A tokenizer of `vocab_size` ids from what was counted.
+        """A tokenizer of `vocab_size` ids from what was counted; `source` names it in messages.
 
         Raises:
             InputError: nothing was counted, or the counts allow fewer ids.
         """
         if self._words is None or self.num_pieces == 0:
-            raise InputError("there is no text to train a vocabulary on", field="source")
+            message = f"there is no text to train a vocabulary on: {source} holds no documents, or only empty ones"
+            raise InputError(message, field="source")
         native = _native.train_tokenizer(
             text_chunks(self._words),
             self._counts,
