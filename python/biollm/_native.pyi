@@ -59,7 +59,8 @@ def parquet_pages(
 ) -> list[tuple[tuple[int, int, int, int] | None, Buffer]]:
     """The pages of column chunks, each (offset, length, values): of each its dictionary page (offset, bytes
     compressed, bytes uncompressed, values) or None, and of its data pages four uint32: bytes compressed, bytes
-    uncompressed, values, encoding."""
+    uncompressed, values, encoding.
+    """
 
 def parquet_footer(data: bytes) -> tuple[int, int]:
     """Bytes of memory that a parser takes for a footer, about, and how deep groups nest in its schema."""

@@ -127,7 +127,7 @@ class RunLog:
             self._descriptor = -1
 
     def event(self, name: str, message: str, *, level: int = logging.ERROR, **fields: Scalar) -> None:
-        """Writes an event that goes nowhere else; `name`, `message`, `level` and `fields` as of the function `event`."""
+        """Writes an event that goes nowhere else; `name`, `message`, `level`, `fields` as of the function `event`."""
         record = logging.LogRecord("biollm.run", level, "", 0, "%s", (message,), None)
         record.__dict__.update(biollm_event=name, biollm_fields=fields)
         with suppress(Exception):

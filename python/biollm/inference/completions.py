@@ -65,7 +65,7 @@ class Completions(list[Completion]):
         )
 
     def write(self, path: str | os.PathLike[str], /) -> None:
-        """Leave `path` as a folder of kind "completions": `completions.jsonl`, `summary.json`, and `manifest.json` last.
+        """Leave `path` as a folder of kind "completions": `completions.jsonl`, `summary.json`, `manifest.json` last.
 
         Raises:
             FileError: the system refused.
@@ -133,9 +133,16 @@ def generate(
         prompts: a text, a list of texts, a list of token lists, or a `Path` to documents (a file or a stage's folder)
             whose texts are the prompts.
         max_tokens: tokens to generate after each prompt, at most.
-        temperature, top_p, top_k, stop, seed, logprobs: how tokens are chosen; see `SamplingOptions`.
+        temperature: 0 takes the likeliest token; above 0, samples from the logits divided by it.
+        top_p: samples from the likeliest tokens that together have this probability; 1 takes all.
+        top_k: samples from this many of the likeliest tokens; 0 takes all.
+        stop: a text, or texts, that end a completion; they are not part of it.
+        seed: of the sampling; `None` draws one.
+        logprobs: how many of the likeliest tokens to give log-probabilities of, at each token; 0 gives none.
         text: the column of the documents that holds the prompts.
-        device, dtype, compile: see `LLM`.
+        device: "cpu", "cuda", "cuda:1", …; "auto" is cuda where there is one, else the CPU.
+        dtype: "float32", "bfloat16", "float16" or "float64"; "auto" is bfloat16 on cuda, float32 on the CPU.
+        compile: whether to decode by a compiled step; "auto" compiles where that pays; see `LLM`.
         output: a folder to leave as a stage leaves it.
         progress: called with the tokens done and the most there can be.
 

@@ -110,7 +110,12 @@ class LLM:
         Args:
             prompts: a text, a list of texts, or a list of lists (or arrays) of token ids.
             max_tokens: tokens to generate after each prompt, at most.
-            temperature, top_p, top_k, stop, seed, logprobs: how tokens are chosen; see `SamplingOptions`.
+            temperature: 0 takes the likeliest token; above 0, samples from the logits divided by it.
+            top_p: samples from the likeliest tokens that together have this probability; 1 takes all.
+            top_k: samples from this many of the likeliest tokens; 0 takes all.
+            stop: a text, or texts, that end a completion; they are not part of it.
+            seed: of the sampling; `None` draws one.
+            logprobs: how many of the likeliest tokens to give log-probabilities of, at each token; 0 gives none.
 
         Returns:
             The completions, in the order of the prompts.

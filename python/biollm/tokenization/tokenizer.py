@@ -106,7 +106,7 @@ class Tokenizer:
 
     @classmethod
     def from_json(cls, data: bytes | str, *, eos: str | None = None, pad: str | None = None) -> Tokenizer:
-        """A tokenizer from `data`, the content of a `tokenizer.json`; `eos`, `pad`: tokens, by default as in `from_file`.
+        """A tokenizer from `data`, the content of a `tokenizer.json`; `eos`, `pad`: tokens, else as in `from_file`.
 
         Raises:
             FormatError: as `from_file`. InputError: a str with lone surrogates.
@@ -235,7 +235,8 @@ class Tokenizer:
 
         Args:
             batch: what `encode_batch` gave, or a list of lists of ids.
-            skip_special, errors: as in `decode`.
+            skip_special: leave special tokens out.
+            errors: what to do about bytes that are not UTF-8, as in `decode`.
             threads: worker threads; `None` is the cores this process may use.
             progress: called with lists done and lists in all.
 
