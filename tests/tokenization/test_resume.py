@@ -100,9 +100,13 @@ def test_what_is_damaged_is_done_again(tmp_path: Path, source: Path, work: dict[
     options = {"tokenizer": str(tmp_path / "t.json"), "validation_fraction": 0.2, "shard_tokens": 4000}
     tokenize(source, output=tmp_path / "whole", **options)
     expected = interrupted.outputs(tmp_path / "whole")
-    for name, damaged in (("a", "train-00001.documents.parquet"), ("b", "train-00000.piece")):
+    # The second is the first shard of its side: what is kept of the work is the other side's.
+    for name, damaged, kept in (
+        ("a", "train-00001.documents.parquet", ("train-*.piece", 3)),
+        ("b", "train-00000.piece", ("validation-*.piece", 1)),
+    ):
         out = tmp_path / name
-        interrupted.kill("tokenize", source, out, options, LIMITS, ("train-*.piece", 3))
+        interrupted.kill("tokenize", source, out, options, LIMITS, kept)
         assert len(list((out / ".partial").glob("train-*.tokens"))) > 2
         interrupted.damage(out / ".partial" / damaged)
         work.update(encoded=0)

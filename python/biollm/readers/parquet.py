@@ -69,6 +69,7 @@ def parquet_batches(
         for span, batch_rows in _spans(parquet, groups):
             batches = parquet.iter_batches(batch_size=batch_rows, row_groups=span)
             while (batch := _next(batches, file)) is not None:
+                groups.count(span[-1], batch)
                 yield mapper.map(batch, log)
                 rows += len(batch)
                 if progress is not None and file.size_bytes is not None:

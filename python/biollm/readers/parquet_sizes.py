@@ -42,13 +42,8 @@ _WIDTHS: Final = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4,
 _GROUPS_AT_ONCE: Final = 16
 _OVERHEAD: Final = 9  # an int64 offset, and validity
 _LEVELS: Final = 4
-_CODECS: Final = {
-    "SNAPPY": "snappy",
-    "GZIP": "gzip",
-    "BROTLI": "brotli",
-    "ZSTD": "zstd",
-    "LZ4_RAW": "lz4_raw",
-}
+#: As pyarrow calls them in a footer, and to decompress. LZ4 as Hadoop frames it is neither.
+_CODECS: Final = {"SNAPPY": "snappy", "GZIP": "gzip", "BROTLI": "brotli", "ZSTD": "zstd", "LZ4": "lz4_raw"}
 
 
 def check_footer(handle: pa.NativeFile, path: str, limit: int) -> None:
@@ -91,11 +86,14 @@ class _Bounds:
         rows: values of a page; of a column without lists, rows.
         value: bytes of its largest value.
         page: bytes of all its values.
+        loose: whether values are coded by their prefixes, so that these bounds may be far too high: any of a page
+            could hold all of it.
     """
 
     rows: NDArray[np.float64]
     value: NDArray[np.float64]
     page: NDArray[np.float64]
+    loose: bool = False
 
     def of_rows(self, rows: int) -> float:
         """Bytes of any `rows` rows in succession."""
@@ -136,6 +134,7 @@ class RowGroups:
         self._pages_of: dict[int, list[_Pages]] = {}
         self._bytes_claimed = 0
         self._bytes_decoded = 0.0
+        self._counts_batches = False
 
     def batch_rows(self, group: int) -> int:
         """Looks at the next row group; gives the rows that a batch of it may have.
@@ -164,13 +163,33 @@ class RowGroups:
                 raise self._over(group, what, held, i)
             bounds.append(self._bounds(group, i, chunks[i], dictionary, pages))
         self._check_lists(group, chunks, bounds)
-        self._bytes_decoded += sum(float(bound.page.sum()) for bound in bounds)
+        self._counts_batches |= any(bound.loose for bound in bounds)
+        self._hold(group, sum(float(bound.page.sum()) for bound in bounds if not bound.loose))
+        flat = [b for b, column in zip(bounds, self._columns, strict=True) if not column.max_repetition_level]
+        return next((n for n in BATCH_ROWS if sum(bound.of_rows(n) for bound in flat) <= BATCH_BYTES), 1)
+
+    def count(self, group: int, batch: pa.RecordBatch) -> None:
+        """Notes a batch that was decoded of the row groups up to `group`.
+
+        What texts that are coded by their prefixes hold is known only then; its batches are small meanwhile.
+
+        Args:
+            group: the last that was looked at.
+            batch: what came.
+
+        Raises:
+            LimitError: the file so far would take too much memory.
+        """
+        if self._counts_batches:
+            self._hold(group, float(batch.nbytes))
+
+    def _hold(self, group: int, size: float) -> None:
+        """Adds to what the file holds so far."""
+        self._bytes_decoded += size
         most = MOST_EXPANSION * self._size + 4 * self._limit
         if self._bytes_decoded > most:
             what = f"a file of {self._size:,} bytes that holds up to {self._bytes_decoded:,.0f}"
             raise self._over(group, what, int(min(self._bytes_decoded, 2.0**62)), None, most)
-        flat = [b for b, column in zip(bounds, self._columns, strict=True) if not column.max_repetition_level]
-        return next((n for n in BATCH_ROWS if sum(bound.of_rows(n) for bound in flat) <= BATCH_BYTES), 1)
 
     def _look(self, first: int) -> None:
         """Reads the page headers of some row groups, the footer's numbers having been held against each other."""
@@ -209,6 +228,7 @@ class RowGroups:
     ) -> _Bounds:
         column = self._columns[i]
         plain, rows, encoding = pages[:, 1], pages[:, 2], pages[:, 3]
+        loose = False
         if column.physical_type != "BYTE_ARRAY":
             width = _WIDTHS.get(column.physical_type) or max(32, column.length)
             value = np.full(len(rows), float(width + _OVERHEAD))
@@ -221,11 +241,13 @@ class RowGroups:
                 if longest * float(rows[coded].sum()) > BATCH_BYTES // 4:
                     longest = float(self._longest(group, i, chunk.compression, dictionary))
             value = np.where(coded, longest, plain) + _OVERHEAD
-            whole = np.where(coded | (encoding == _PREFIX_CODED), rows * value, plain)
+            prefixed = encoding == _PREFIX_CODED
+            loose = bool(prefixed.any())
+            whole = np.where(coded | prefixed, rows * value, plain)
             page = np.minimum(whole, rows * value) + rows * _OVERHEAD
         if column.max_repetition_level:
             page = page + rows * _LEVELS
-        return _Bounds(rows, value, page)
+        return _Bounds(rows, value, page, loose)
 
     def _longest(self, group: int, i: int, codec: str, dictionary: tuple[int, int, int, int]) -> int:
         """Bytes of the longest value of a dictionary, which is decompressed for it."""

@@ -83,6 +83,9 @@ fn located(error: Error, path: &Path) -> Error {
 }
 
 fn chunk_pages(file: &File, size: u64, chunk: Chunk, monitor: &Monitor) -> Result<Pages> {
+    if chunk.values == 0 {
+        return Ok(Pages::default()); // no reader looks at its pages, and some writers give it no place
+    }
     let end = chunk
         .offset
         .checked_add(chunk.length)
@@ -410,6 +413,12 @@ mod tests {
                 "{wrong:?}: {result:?}"
             );
         }
+        let nowhere = Chunk {
+            offset: 0,
+            length: 0,
+            values: 0,
+        };
+        assert_eq!(walk("nowhere", &bytes, nowhere).unwrap()[0], Pages::default());
         for cut in 4..bytes.len() {
             let length = cut as u64 - 4;
             let result = walk("cut", &bytes[..cut], Chunk { length, ..whole });
