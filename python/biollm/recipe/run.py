@@ -273,7 +273,8 @@ class _Run:
             record["peak_rss_bytes"] = usage.peak_rss_bytes if usage else None
             if self.progress:
                 self.progress.end(node.name, status, timer.wall_s)
-            gc.collect()  # a stage's tensors and tables go before the next one's come
+            if usage:
+                gc.collect()  # a stage's tensors and tables go before the next one's come
         record["resumptions"] = [{**asdict(cut), "repeated": cut.repeated} for cut in manifest.resumptions]
         if usage:
             self._tell_finish(node, manifest, usage)
