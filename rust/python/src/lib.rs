@@ -3,6 +3,7 @@
 mod border;
 mod buffers;
 mod dedup;
+mod exclusive;
 mod files;
 mod parquet;
 mod read;

@@ -2,13 +2,13 @@
 
 use crate::border::{self, Count, FilePath, Text};
 use crate::buffers::Buffer;
+use crate::exclusive::Exclusive;
 use biollm_core::decode::Compression;
-use biollm_core::{Error, Monitor, Result, limits};
+use biollm_core::{Monitor, limits};
 use biollm_read::{Batch, Format, Options, Reader};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, TryLockError};
 
 /// (offsets, data) of a text column: int64 and UTF-8.
 type Column = (Buffer, Buffer);
@@ -27,9 +27,7 @@ type Documents = (
 /// in messages). Calls from two threads at once, and calls in a forked child, raise.
 #[pyclass(frozen, module = "biollm._native")]
 pub struct DocumentReader {
-    reader: Mutex<Reader>,
-    /// The process that made it: a child shares the file's position with its parent.
-    process: u32,
+    reader: Exclusive<Reader>,
 }
 
 #[pymethods]
@@ -82,8 +80,7 @@ impl DocumentReader {
             }
         })?;
         Ok(Self {
-            reader: Mutex::new(reader),
-            process: std::process::id(),
+            reader: Exclusive::new("DocumentReader", reader),
         })
     }
 
@@ -91,20 +88,22 @@ impl DocumentReader {
     /// `progress(done, total)` counts bytes of the file.
     #[pyo3(signature = (progress=None))]
     fn next_batch(&self, py: Python<'_>, progress: Option<Py<PyAny>>) -> PyResult<Option<Documents>> {
-        let batch = border::run(py, progress, |monitor: &Monitor| self.lock()?.next_batch(monitor))?;
+        let batch = border::run(py, progress, |monitor: &Monitor| {
+            self.reader.lock()?.next_batch(monitor)
+        })?;
         Ok(batch.map(columns))
     }
 
     /// Hands over the next bytes of the stream as they are (compressed, if it is), at most 8 MiB at a time.
     fn push(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
-        py.detach(|| biollm_core::pool::guarded(|| self.lock()?.push(data)))
+        py.detach(|| biollm_core::pool::guarded(|| self.reader.lock()?.push(data)))
             .map_err(|e| border::to_python(py, e))
     }
 
     /// Declares the end of what is pushed.
     fn finish(&self, py: Python<'_>) -> PyResult<()> {
         border::guard(py, || {
-            self.lock()?.finish();
+            self.reader.lock()?.finish();
             Ok(())
         })
     }
@@ -112,45 +111,25 @@ impl DocumentReader {
     /// Whether everything has been read and handed out.
     #[getter]
     fn ended(&self, py: Python<'_>) -> PyResult<bool> {
-        border::guard(py, || Ok(self.lock()?.ended()))
+        border::guard(py, || Ok(self.reader.lock()?.ended()))
     }
 
     /// Bytes read or pushed so far, as they are in the file.
     #[getter]
     fn bytes_read(&self, py: Python<'_>) -> PyResult<u64> {
-        border::guard(py, || Ok(self.lock()?.bytes_read()))
+        border::guard(py, || Ok(self.reader.lock()?.bytes_read()))
     }
 
     /// xxh3-128 of the file's bytes as 32 hexadecimal digits, once all of them have been read; before that `None`.
     #[getter]
     fn xxh3_128(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        border::guard(py, || Ok(self.lock()?.xxh3_128_hex()))
+        border::guard(py, || Ok(self.reader.lock()?.xxh3_128_hex()))
     }
 
     fn __reduce__(&self) -> PyResult<()> {
         let message =
             "a DocumentReader does not pickle: make a new one with the same arguments where it is needed";
         Err(PyTypeError::new_err(message))
-    }
-}
-
-impl DocumentReader {
-    /// Never waits: a thread that holds the lock is an error of the caller, and in a forked child it may be held for
-    /// ever.
-    fn lock(&self) -> Result<MutexGuard<'_, Reader>> {
-        let wrong = |message: &str| Err(Error::input("reader", message));
-        if self.process != std::process::id() {
-            return wrong(
-                "this DocumentReader was made by the parent process: open the file anew after a fork",
-            );
-        }
-        match self.reader.try_lock() {
-            Ok(reader) => Ok(reader),
-            Err(TryLockError::WouldBlock) => {
-                wrong("this DocumentReader is in use by another thread: make one for each")
-            }
-            Err(TryLockError::Poisoned(_)) => wrong("this DocumentReader has failed before: make a new one"),
-        }
     }
 }
 

@@ -2,15 +2,15 @@
 
 use crate::border::{self, Count, FilePath, Text};
 use crate::buffers::{self, Buffer};
+use crate::exclusive::Exclusive;
 use biollm_core::decode::Compression;
-use biollm_core::{Error, Monitor, Result, limits};
+use biollm_core::{Monitor, limits};
 use biollm_read::{
     OptionalTexts, ScanFile, ScanOptions, TextColumn, XmlBatch, XmlOptions, XmlReader as Reader,
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyTupleMethods};
-use std::sync::{Mutex, MutexGuard, TryLockError};
 
 /// A column: its name, its kind and its buffers, as `_native.pyi` says.
 type Column<'py> = (&'static str, &'static str, Bound<'py, PyTuple>);
@@ -22,9 +22,7 @@ type Records<'py> = (usize, Vec<Column<'py>>, Vec<(u64, String)>);
 /// in a forked child, raise.
 #[pyclass(frozen, module = "biollm._native")]
 pub struct XmlReader {
-    reader: Mutex<Reader>,
-    /// The process that made it: a child shares the file's position with its parent.
-    process: u32,
+    reader: Exclusive<Reader>,
 }
 
 #[pymethods]
@@ -81,8 +79,7 @@ impl XmlReader {
             Reader::open(&path.0, name.as_ref().map(|name| name.0.as_path()), options)
         })?;
         Ok(Self {
-            reader: Mutex::new(reader),
-            process: std::process::id(),
+            reader: Exclusive::new("XmlReader", reader),
         })
     }
 
@@ -93,56 +90,40 @@ impl XmlReader {
         py: Python<'py>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Option<Records<'py>>> {
-        let batch = border::run(py, progress, |monitor: &Monitor| self.lock()?.next_batch(monitor))?;
+        let batch = border::run(py, progress, |monitor: &Monitor| {
+            self.reader.lock()?.next_batch(monitor)
+        })?;
         batch.map(|batch| columns(py, batch)).transpose()
     }
 
     /// "pubmed" or "jats", once the first root element has been read.
     #[getter]
     fn kind(&self, py: Python<'_>) -> PyResult<Option<&'static str>> {
-        border::guard(py, || Ok(self.lock()?.kind()))
+        border::guard(py, || Ok(self.reader.lock()?.kind()))
     }
 
     /// Whether everything has been read and handed out.
     #[getter]
     fn ended(&self, py: Python<'_>) -> PyResult<bool> {
-        border::guard(py, || Ok(self.lock()?.ended()))
+        border::guard(py, || Ok(self.reader.lock()?.ended()))
     }
 
     /// Bytes read so far, as they are in the file.
     #[getter]
     fn bytes_read(&self, py: Python<'_>) -> PyResult<u64> {
-        border::guard(py, || Ok(self.lock()?.bytes_read()))
+        border::guard(py, || Ok(self.reader.lock()?.bytes_read()))
     }
 
     /// xxh3-128 of the file's bytes as 32 hexadecimal digits, once all of them have been read; before that `None`.
     #[getter]
     fn xxh3_128(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        border::guard(py, || Ok(self.lock()?.xxh3_128_hex()))
+        border::guard(py, || Ok(self.reader.lock()?.xxh3_128_hex()))
     }
 
     fn __reduce__(&self) -> PyResult<()> {
         let message =
             "an XmlReader does not pickle: make a new one with the same arguments where it is needed";
         Err(PyTypeError::new_err(message))
-    }
-}
-
-impl XmlReader {
-    /// Never waits: a thread that holds the lock is an error of the caller, and in a forked child it may be held for
-    /// ever.
-    fn lock(&self) -> Result<MutexGuard<'_, Reader>> {
-        let wrong = |message: &str| Err(Error::input("reader", message));
-        if self.process != std::process::id() {
-            return wrong("this XmlReader was made by the parent process: open the file anew after a fork");
-        }
-        match self.reader.try_lock() {
-            Ok(reader) => Ok(reader),
-            Err(TryLockError::WouldBlock) => {
-                wrong("this XmlReader is in use by another thread: make one for each")
-            }
-            Err(TryLockError::Poisoned(_)) => wrong("this XmlReader has failed before: make a new one"),
-        }
     }
 }
 
