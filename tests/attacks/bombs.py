@@ -1,6 +1,10 @@
 """Small files that stand for a great deal: what each is, and a maker of its bytes.
 
-`python bombs.py JOBS` reads files, each in a process forked for it, and prints what came of it: see `main`.
+    python tests/attacks/bombs.py
+
+reads each in a process of its own and prints what came of it, how much more memory it took at its peak than a small
+valid file of the same kind, and how many seconds of CPU. `python bombs.py JOBS` reads the files that are named in a
+JSON file: see `read_jobs`.
 """
 
 from __future__ import annotations
@@ -11,15 +15,20 @@ import json
 import os
 import re
 import resource
+import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 MIB = 1 << 20
+#: Bytes that a document may have where bombs are read.
+LIMIT = 64 * MIB
 
 # --- compressed text ------------------------------------------------------------------------------------------------
 
@@ -335,6 +344,37 @@ VALID: dict[str, Callable[[], bytes]] = {
     ".tar.gz": lambda: gzipped(tar_of(ARTICLE), 1),
 }
 
+#: Not bombs: many documents in few bytes, which go through in batches. Name → (maker, rows); Parquet.
+DENSE: dict[str, tuple[Callable[[], bytes], int]] = {
+    "200 texts of a MiB by a dictionary": (lambda: repeated(MIB, 200), 200),
+    "a million short texts by one run": (
+        lambda: one_chunk(
+            page(2, plain([b"abc"]), 1, 0) + page(0, run(1_000_000), 1_000_000, 8), 1_000_000, dictionary=True
+        ),
+        1_000_000,
+    ),
+}
+
+# --- reading them ---------------------------------------------------------------------------------------------------
+
+
+def outcomes(folder: Path) -> dict[str, dict[str, Any]]:
+    """What came of reading each small valid file (by its suffix), each bomb and each dense file (by their names)."""
+    makers = {name: (name, make) for name, make in VALID.items()}
+    makers |= {name: (bomb[0], bomb[1]) for name, bomb in BOMBS.items()}
+    makers |= {name: (".parquet", dense[0]) for name, dense in DENSE.items()}
+    files: dict[str, Path] = {}
+    for position, (name, (suffix, make)) in enumerate(makers.items()):
+        files[name] = folder / f"{position}{suffix}"
+        files[name].write_bytes(make())
+        assert files[name].stat().st_size < 10 * MIB, name
+    jobs = folder / "jobs.json"
+    jobs.write_text(json.dumps([[str(path), LIMIT] for path in files.values()]))
+    command = [sys.executable, __file__, str(jobs)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(zip(files, map(json.loads, done.stdout.splitlines()), strict=True))
+
 
 def peak_mib() -> float:
     """Not ru_maxrss, which a process inherits from the one that started it."""
@@ -359,12 +399,11 @@ def _read(path: str, limit: int) -> dict[str, object]:
     return {**outcome, "peak_mib": peak_mib(), "seconds": seconds}
 
 
-def main() -> None:
-    """JOBS is a JSON file of [path, limit]; each is read in a fork, and gives a line of JSON, or its exit status."""
+def read_jobs(jobs: Path) -> None:
+    """`jobs` is a JSON file of [path, limit]; each is read in a fork, and gives a line of JSON, or its exit status."""
     import biollm.readers.parquet  # noqa: F401  (what is imported before the forks is not counted to any of them)
 
-    jobs = json.loads(Path(sys.argv[1]).read_text())
-    for path, limit in jobs:
+    for path, limit in json.loads(jobs.read_text()):
         sys.stdout.flush()
         child = os.fork()
         if not child:
@@ -376,5 +415,21 @@ def main() -> None:
             print(json.dumps({"status": status}))
 
 
+def print_table() -> None:
+    """A line for each bomb; then the worst of them."""
+    with tempfile.TemporaryDirectory(prefix="biollm-bombs-") as folder:
+        found = outcomes(Path(folder))
+    rows = []
+    for name, bomb in BOMBS.items():
+        over = found[name]["peak_mib"] - found[bomb[0]]["peak_mib"]
+        rows.append((name, found[name].get("error", "read"), over, found[name]["seconds"]))
+        print(f"{name:<42} {rows[-1][1]:<12} {over:>7.1f} MiB {rows[-1][3]:>6.2f} s")
+    worst = f"{max(row[2] for row in rows):.1f} MiB over a valid file, {max(row[3] for row in rows):.2f} s of CPU"
+    print(f"{len(rows)} bombs, limit {LIMIT // MIB} MiB; at most {worst}")
+
+
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) > 1:
+        read_jobs(Path(sys.argv[1]))
+    else:
+        print_table()

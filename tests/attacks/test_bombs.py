@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,45 +10,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from bombs import BOMBS, MIB, VALID, one_chunk, page, plain, repeated, run
+import bombs
+from bombs import BOMBS, DENSE, LIMIT, MIB, VALID
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-
-LIMIT = 64 * MIB
-#: Not bombs: many documents in few bytes, which go through in batches.
-DENSE = {
-    "200 texts of a MiB by a dictionary": (lambda: repeated(MIB, 200), 200),
-    "a million short texts by one run": (
-        lambda: one_chunk(
-            page(2, plain([b"abc"]), 1, 0) + page(0, run(1_000_000), 1_000_000, 8), 1_000_000, dictionary=True
-        ),
-        1_000_000,
-    ),
-}
-
-
-def read_all(files: dict[str, Path], folder: Path) -> dict[str, dict[str, Any]]:
-    jobs = folder / "jobs.json"
-    jobs.write_text(json.dumps([[str(path), LIMIT] for path in files.values()]))
-    command = [sys.executable, str(Path(__file__).with_name("bombs.py")), str(jobs)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return dict(zip(files, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What came of reading each bomb, and each small file beside them."""
-    folder = tmp_path_factory.mktemp("bombs")
-    files: dict[str, Path] = {}
-    makers = [*VALID.items()]
-    makers += [(name, bomb[1]) for name, bomb in BOMBS.items()] + [(name, dense[0]) for name, dense in DENSE.items()]
-    for number, (name, make) in enumerate(makers):
-        suffix = name if name in VALID else BOMBS[name][0] if name in BOMBS else ".parquet"
-        files[name] = folder / f"{number}{suffix}"
-        files[name].write_bytes(make())
-        assert files[name].stat().st_size < 10 * MIB, name
-    return read_all(files, folder)
+    return bombs.outcomes(tmp_path_factory.mktemp("bombs"))
 
 
 @pytest.mark.parametrize("suffix", VALID)
