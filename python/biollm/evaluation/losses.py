@@ -102,27 +102,27 @@ def document_losses(
         InputError: an id outside the model's vocabulary, a mask of another length, a loss that is not finite.
         ConfigError: `context` or `stride` out of range.
     """
-    from biollm.inference.scoring import Span, token_losses
+    from biollm.inference.scoring import Branches, token_losses
 
     context, stride = _window(context, stride, model.config.max_seq_len)
     if masks is not None and len(masks) != len(documents):
         raise InputError(f"{len(masks)} masks for {len(documents)} documents", field="masks")
-    spans: list[Span] = []
-    homes: list[tuple[int, int]] = []  # document of a span, and where in it the scored tokens begin
+    windows_read: list[Branches] = []
+    homes: list[tuple[int, int]] = []  # document of a window, and where in it the scored tokens begin
     rows = [_checked(index, ids, model.config.vocab_size) for index, ids in enumerate(documents)]
     for index, ids in enumerate(rows):
         for begin, first, end in _windows(len(ids), context, stride):
-            spans.append(Span(ids[begin:end], first - begin))
+            windows_read.append(Branches(ids[begin:first], (ids[first:end],)))
             homes.append((index, first))
     losses = token_losses(
         model,
-        spans,
+        windows_read,
         batch_tokens=batch_tokens,
-        after_batch=None if progress is None else lambda done: progress(done, len(spans)),
+        after_batch=None if progress is None else lambda done: progress(done, len(windows_read)),
     )
     nats, tokens = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
     num_bytes, windows = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
-    for (index, first), values in zip(homes, losses, strict=True):
+    for (index, first), (values,) in zip(homes, losses, strict=True):
         part = slice(first, first + len(values))
         scored = _mask(index, masks[index], len(rows[index]))[part] if masks is not None else np.ones(len(values), bool)
         nats[index] += values[scored].sum()
