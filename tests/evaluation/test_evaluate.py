@@ -189,6 +189,7 @@ def test_evaluate_measures_documents_shards_and_questions(place: Path, llm: LLM)
     ]  # fmt: skip
 
     manifest = Manifest.read(place / "out")
+    assert manifest.outputs == found.manifest.outputs
     assert (manifest.verb, manifest.kind, len(manifest.inputs)) == ("evaluate", "evaluation", 6)
     assert set(manifest.outputs) == {"evaluation.json", "items.parquet", "documents.parquet", "summary.json"}
     data = json.loads((place / "out" / "evaluation.json").read_bytes())

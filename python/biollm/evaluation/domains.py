@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from biollm.errors import InputError
-from biollm.evaluation.losses import DocumentLosses, shard_losses, text_losses
+from biollm.evaluation.losses import DocumentLosses, document_losses, shard_losses, token_bytes
 from biollm.evaluation.options import EvaluateOptions
 from biollm.evaluation.resampling import Interval, bits_per_byte, bootstrap, perplexity
 
@@ -91,9 +91,10 @@ def document_domains(
         The losses, in the order of the documents.
 
     Raises:
-        InputError: the checkpoint has no tokenizer; as `text_losses`.
+        InputError: the checkpoint has no tokenizer; as `document_losses`.
     """
     tokenizer = _tokenizer(llm)
+    table = token_bytes(tokenizer, llm.config.vocab_size)
     ids: list[str] = []
     domains: list[str] = []
     parts: list[DocumentLosses] = []
@@ -113,10 +114,10 @@ def document_domains(
         for begin in range(0, len(rows), BATCH_DOCUMENTS):
             chosen = rows[begin : begin + BATCH_DOCUMENTS]
             parts.append(
-                text_losses(
+                document_losses(
                     llm.model,
-                    tokenizer,
-                    [columns["text"][row] for row in chosen],
+                    list(tokenizer.encode_batch([columns["text"][row] for row in chosen])),
+                    token_bytes=table,
                     stride=options.stride,
                     batch_tokens=options.batch_tokens,
                 )

@@ -13,7 +13,7 @@ from biollm.errors import InputError
 from biollm.evaluation.answering import TaskResult, answer_task
 from biollm.evaluation.domains import DomainLosses, document_domains, domain_name, domain_results, shard_domains
 from biollm.evaluation.options import ALGORITHM_VERSION, SETTINGS, EvaluateOptions
-from biollm.evaluation.result import Evaluation
+from biollm.evaluation.result import Evaluation, write_evaluation
 from biollm.evaluation.scorers import ModelScorer
 from biollm.evaluation.task_files import is_task_file, read_tasks
 from biollm.manifest import InputRecord, Manifest, StageTimer
@@ -122,9 +122,7 @@ def evaluate(
         dtype=dtype,
     )
     evaluation = evaluate_sources(folder_of(checkpoint), _listed(sources), options, progress=progress)
-    if output is not None:
-        evaluation.write(output)
-    return evaluation
+    return evaluation if output is None else write_evaluation(evaluation, output)
 
 
 def evaluate_sources(

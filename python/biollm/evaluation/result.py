@@ -18,7 +18,7 @@ from biollm.results import Summary
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FORMAT", "VERSION", "Evaluation"]
+__all__ = ["FORMAT", "VERSION", "Evaluation", "write_evaluation"]
 
 FORMAT: Final = "biollm-evaluation"
 VERSION: Final = 1
@@ -132,18 +132,27 @@ class Evaluation:
         Raises:
             InputError: the folder holds other files. FileError: the system refused.
         """
-        from biollm.document_files import begin_folder, write_parquet
+        write_evaluation(self, path)
 
-        folder = begin_folder(path, verb="evaluate", leftovers=_LEFTOVERS)
-        outputs = {"evaluation.json": write_json(folder / "evaluation.json", self.to_dict())}
-        for name, table, there in (
-            ("items.parquet", self.items, bool(self.tasks)),
-            ("documents.parquet", self.documents, bool(self.losses)),
-        ):
-            if there:
-                outputs[name] = write_parquet(folder / name, table())
-        outputs["summary.json"] = write_json(folder / "summary.json", self.summary().to_dict())
-        replace(self.manifest, outputs=outputs).write(folder)
+
+def write_evaluation(evaluation: Evaluation, path: str | os.PathLike[str]) -> Evaluation:
+    """`Evaluation.write`; gives the evaluation with the manifest that was written.
+
+    Raises:
+        InputError, FileError: as there.
+    """
+    from biollm.document_files import begin_folder, write_parquet
+
+    folder = begin_folder(path, verb="evaluate", leftovers=_LEFTOVERS)
+    outputs = {"evaluation.json": write_json(folder / "evaluation.json", evaluation.to_dict())}
+    if evaluation.tasks:
+        outputs["items.parquet"] = write_parquet(folder / "items.parquet", evaluation.items())
+    if evaluation.losses:
+        outputs["documents.parquet"] = write_parquet(folder / "documents.parquet", evaluation.documents())
+    outputs["summary.json"] = write_json(folder / "summary.json", evaluation.summary().to_dict())
+    manifest = replace(evaluation.manifest, outputs=outputs)
+    manifest.write(folder)
+    return replace(evaluation, manifest=manifest)
 
 
 _COLUMNS: Final = ("nats", "tokens", "num_bytes", "windows")

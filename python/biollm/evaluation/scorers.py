@@ -69,7 +69,7 @@ class AnswerScorer:
     answer: Callable[[Item], int]
 
     def score(self, questions: Sequence[Question], progress: Progress | None = None) -> list[OptionScores]:
-        """See `Scorer.score`: `questions` → scores; `progress` is not called."""
+        """The scores of `questions`, as `Scorer.score` gives them; `progress` is not called."""
         scores = []
         for question in questions:
             chosen = self.answer(question.item)

@@ -24,6 +24,7 @@ def run(context: StageContext, options: EvaluateOptions) -> Evaluation:
     """
     require("torch", extra="train")
     from biollm.evaluation.evaluating import evaluate_sources
+    from biollm.evaluation.result import write_evaluation
 
     (checkpoint,) = (item for item in context.inputs if item.kind == "checkpoint")
     evaluation = evaluate_sources(
@@ -33,8 +34,7 @@ def run(context: StageContext, options: EvaluateOptions) -> Evaluation:
         inputs=tuple(item.record or InputRecord.of_file(item.path) for item in context.inputs),
         progress=context.progress,
     )
-    evaluation.write(context.folder)
-    return evaluation
+    return write_evaluation(evaluation, context.folder)
 
 
 STAGE = Stage(

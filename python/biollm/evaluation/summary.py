@@ -21,14 +21,11 @@ def summarize(evaluation: Evaluation) -> Summary:
     """Facts and tables, for `summary.json` and the report."""
     manifest, tasks, domains = evaluation.manifest, evaluation.tasks, evaluation.domains
     options = manifest.options
-    facts: dict[str, Scalar] = {
-        "documents": sum(domain.documents for domain in domains),
-        "scored tokens": sum(domain.tokens for domain in domains),
-        "questions": sum(len(task.answers) for task in tasks),
-    }
+    facts: dict[str, Scalar] = {}
     percent = f"{100 * options['confidence']:g} %"
     if tasks:
         facts |= {
+            "questions": sum(len(task.answers) for task in tasks),
             "log-likelihoods divided by": str(options["normalize"]) if options["normalize"] != "none" else "nothing",
             "questions cut to the context": sum(task.cut for task in tasks),
             "questions too long, skipped": sum(len(task.unscored) for task in tasks),
@@ -36,6 +33,8 @@ def summarize(evaluation: Evaluation) -> Summary:
         }
     if domains:
         facts |= {
+            "documents": sum(domain.documents for domain in domains),
+            "scored tokens": sum(domain.tokens for domain in domains),
             "documents longer than the context": sum(domain.windowed for domain in domains),
             "documents left out": manifest.counts["documents_left_out"],
             "malformed documents skipped": manifest.counts["documents_malformed"],
@@ -79,14 +78,15 @@ def _domain_table(evaluation: Evaluation, percent: str) -> Table:
 
 
 def _task_table(tasks: tuple[TaskResult, ...], percent: str) -> Table:
-    columns = ("task", "shots", "chain of thought", "items", "accuracy", percent, "unnormalized", "macro-F1",
+    columns = ("task", "asked", "items", "cut", "too long", "accuracy", percent, "unnormalized", "macro-F1",
                f"{percent} of macro-F1", "majority")  # fmt: skip
     rows = tuple(
         (
             task.name,
-            task.shots,
-            "yes" if task.chain_of_thought else "no",
+            _way(task),
             len(task.answers),
+            task.cut,
+            len(task.unscored),
             _value(task.accuracy.estimate),
             spread(task.accuracy),
             _value(task.accuracy_unnormalized.estimate),
