@@ -215,6 +215,27 @@ def test_documents_in_memory_are_left_out_beyond_the_most_asked_for(place: Path)
     assert found.tasks == ()
 
 
+def test_a_column_names_the_domains_and_a_glob_its_files(place: Path, tmp_path: Path) -> None:
+    for part in ("a", "b"):
+        write(tmp_path / f"{part}.jsonl", [{"text": TEXTS[i], "year": str(2000 + i % 2)} for i in range(6)])
+    by_file = biollm.evaluate(place / "model", str(tmp_path / "*.jsonl"))
+    assert [(domain.domain, domain.documents) for domain in by_file.domains] == [("a", 6), ("b", 6)]
+    by_year = biollm.evaluate(place / "model", [tmp_path / "a.jsonl"], domain="year", max_documents=2)
+    assert [(domain.domain, domain.documents) for domain in by_year.domains] == [("2000", 2), ("2001", 2)]
+    assert by_year.manifest.counts["documents_left_out"] == 2
+    one_by_one = biollm.evaluate(place / "model", iter(TEXTS[:6]))
+    assert one_by_one.domains[0].perplexity.estimate == pytest.approx(by_file.domains[0].perplexity.estimate, rel=1e-6)
+
+
+def test_documents_longer_than_the_context_are_counted(place: Path, llm: LLM) -> None:
+    long = " ".join(TEXTS[:12])
+    found = biollm.evaluate(place / "model", [long, TEXTS[0]], stride=20)
+    assert found.domains[0].windowed == 1
+    assert found.summary().facts["documents longer than the context"] == 1
+    losses = text_losses(llm.model, llm.tokenizer, [long, TEXTS[0]], stride=20)
+    assert found.domains[0].perplexity.estimate == pytest.approx(losses.perplexity, rel=1e-6)
+
+
 def test_malformed_rows_are_skipped_and_counted(place: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jsonl"
     bad.write_text(json.dumps({"text": "asthma in adults"}) + "\n" + json.dumps({"text": 5}) + "\n")

@@ -126,7 +126,11 @@ def test_files_of_documents_are_no_tasks(tmp_path: Path) -> None:
     assert not is_task_file(write(tmp_path / "a.jsonl", {"id": 1, "text": "A text."}))
     assert not is_task_file(write(tmp_path / "b.jsonl", "no JSON"))
     assert not is_task_file(tmp_path / "absent.jsonl")
+    assert not is_task_file(tmp_path / "absent.json")
     assert not is_task_file(tmp_path / "a.txt")
+    assert is_task_file(write(tmp_path / "torn.json", '{"1": {"QUESTION"'))
+    with pytest.raises(FormatError, match="not JSON"):
+        read_tasks(tmp_path / "torn.json")
 
 
 # --- files as they are released ---------------------------------------------------------------------------------------
@@ -157,6 +161,24 @@ def test_released_files_are_read(tmp_path: Path) -> None:
     assert (mmlu.items[0].answer, mmlu.items[0].group) == (2, "college_biology")
 
 
+def test_files_of_other_hands_are_read(tmp_path: Path) -> None:
+    (mmlu,) = read_tasks(
+        write(tmp_path / "m.jsonl", {"question": "Q?", "choices": ["a", "b"], "answer": 0, "subject": "anatomy"})
+    )
+    assert (mmlu.items[0].options, mmlu.items[0].answer, mmlu.items[0].group) == (("a", "b"), 0, "anatomy")
+    nested = {"pubid": 7, "question": "Q?", "context": {"contexts": ["One.", "Two."]}, "long_answer": "It is."}
+    required, _ = read_tasks(write(tmp_path / "p.jsonl", {**nested, "final_decision": "maybe"}))
+    assert (required.items[0].id, required.items[0].context, required.items[0].answer) == ("7", "One.\nTwo.", 2)
+
+
+def test_options_counted_from_0_are_an_error_of_the_whole_file(tmp_path: Path) -> None:
+    row = {"question": "Q?", "opa": "a", "opb": "b", "opc": "c", "opd": "d"}
+    path = write(tmp_path / "dev.jsonl", {**row, "cop": 1}, {**row, "cop": 0})
+    with pytest.raises(FormatError, match="counts the options from 0") as caught:
+        read_tasks(path, on_error="skip")
+    assert caught.value.line == 2
+
+
 def test_a_unicode_line_end_ends_no_line(tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps({**ROW, "question": "One\u2028line?"}, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -176,7 +198,8 @@ def test_a_unicode_line_end_ends_no_line(tmp_path: Path) -> None:
         ({**ROW, "options": {"A": "one", "B": ""}}, "options", "option B is no text"),
         ({**ROW, "question": " "}, "question", "question is no text"),
         ({**ROW, "answer_idx": 1}, "answer_idx", "answer_idx is no text"),
-        ({"question": "Q?", "opa": "a", "opb": "b", "opc": "c", "opd": "d", "cop": 0}, "cop", "not 1 to 4"),
+        ({"question": "Q?", "opa": "a", "opb": "b", "opc": "c", "opd": "d", "cop": 5}, "cop", "not 1 to 4"),
+        ({"question": "Q?", "choices": ["a", "b"], "answer": 2}, "answer", "not 0 to 1"),
         ({**PUBMEDQA, "final_decision": ""}, "final_decision", "the item has no answer"),
         ({**PUBMEDQA, "final_decision": "perhaps"}, "final_decision", "not yes, no or maybe"),
         ({**PUBMEDQA, "contexts": "all"}, "contexts", "no list of texts"),

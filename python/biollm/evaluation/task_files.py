@@ -3,9 +3,10 @@
 | task | fields of an item |
 |---|---|
 | PubMedQA | `question`, `contexts`, `long_answer`, `final_decision`; as released, one JSON object by PMID |
-| MedQA, MMLU | `question`, `options` (letter → text), `answer_idx` (a letter); maybe `subject`, `explanation` |
+| MedQA | `question`, `options` (letter → text), `answer_idx` (a letter); maybe `subject`, `explanation` |
 | MedMCQA | the same, or as released `opa` … `opd`, `cop` (1 to 4), `subject_name`, `exp` |
-| MMLU as released | CSV without a header: question, A, B, C, D, letter; the file's name is the subject |
+| MMLU | the same; or `choices` (a list), `answer` (its place, from 0); or as released, CSV without a header: |
+| | question, A, B, C, D, letter; the file's name is the subject |
 
 JSON Lines are split at line feeds alone: other Unicode line ends stand inside texts. Files may end in .gz or .zst.
 """
@@ -35,7 +36,7 @@ _LETTERS: Final = "ABCDEFGHIJ"
 
 
 def is_task_file(path: str | Path) -> bool:
-    """Whether a file holds questions: a CSV, or JSON whose first record has a question with options or contexts.
+    """Whether a file holds questions: CSV, JSON, or JSON Lines whose first record has a question with its options.
 
     Args:
         path: of a file of this machine.
@@ -45,9 +46,9 @@ def is_task_file(path: str | Path) -> bool:
     """
     path = Path(path)
     kind = _kind(path)
-    if kind == "csv":
-        return True
-    if kind not in ("json", "jsonl", "ndjson") or not path.is_file():
+    if kind in ("csv", "json"):  # documents have no such files
+        return path.is_file()
+    if kind not in ("jsonl", "ndjson") or not path.is_file():
         return False
     try:
         _, record = next(_records(path), (0, None))
@@ -117,7 +118,7 @@ class _Reader:
 
     def items(self, settings: tuple[str, ...]) -> list[tuple[str, Item]]:
         """(setting, item) of each setting; a multiple-choice item has one, called ""."""
-        if "final_decision" in self.record or "contexts" in self.record:
+        if {"final_decision", "contexts", "context"} & set(self.record):
             return self.pubmedqa(settings)
         return [("", self.choice())]
 
@@ -131,11 +132,11 @@ class _Reader:
             required = setting == "reasoning-required"
             conclusion = self.record.get("long_answer")
             item = Item(
-                id=self.id("pmid"),
+                id=self.id("pmid", "pubid"),
                 question=self.text("question"),
                 options=DECISIONS,
                 answer=DECISIONS.index(decision),
-                context="\n".join(self.texts("contexts")) if required else self.text("long_answer"),
+                context="\n".join(self.contexts()) if required else self.text("long_answer"),
                 context_name="Abstract" if required else "Conclusion",
                 # Where the conclusion is what is read, it is no reasoning towards the answer.
                 rationale=conclusion if required and isinstance(conclusion, str) else "",
@@ -156,7 +157,7 @@ class _Reader:
         )
 
     def options(self) -> dict[str, str]:
-        options = self.record.get("options")
+        options = self.record.get("options", self.record.get("choices"))
         if options is None and all(key in self.record for key in _RELEASED_OPTIONS):
             options = {letter: self.record[key] for letter, key in zip(_LETTERS, _RELEASED_OPTIONS, strict=False)}
         if isinstance(options, list):
@@ -171,19 +172,35 @@ class _Reader:
     def answer(self, letters: list[str]) -> int:
         if "answer_idx" not in self.record and "cop" in self.record:
             given = self.record["cop"]
+            if given == 0:
+                # Of the whole file: what is counted from 0 would be one off in every other item.
+                message = "cop counts the options from 0, not from 1 as in the released files: give answer_idx instead"
+                raise FormatError(message, path=self.path, line=self.line, field="cop")
             if not isinstance(given, int) or not 1 <= given <= len(letters):
                 message = f"cop is {given!r}, not 1 to {len(letters)} as in the released files: give answer_idx instead"
                 raise self.error("cop", message)
             return given - 1
+        place = self.record.get("answer")
+        if "choices" in self.record and "answer_idx" not in self.record and isinstance(place, int):
+            if not 0 <= place < len(letters):
+                raise self.error("answer", f"answer is {place}, not 0 to {len(letters) - 1}")
+            return place
         missing = "the item has no answer: answer_idx (a letter of its options) is missing"
         letter = self.text("answer_idx", missing)
         if letter not in letters:
             raise self.error("answer_idx", f"answer_idx is {letter!r}, not one of {', '.join(letters)}")
         return letters.index(letter)
 
-    def id(self, field: str) -> str:
-        value = self.record.get(field)
-        return str(value) if isinstance(value, str | int) and str(value) else f"{self.path.name}:{self.line}"
+    def contexts(self) -> list[str]:
+        nested = self.record.get("context")
+        if "contexts" not in self.record and isinstance(nested, dict):
+            self.record = {**self.record, "contexts": nested.get("contexts")}
+        return self.texts("contexts")
+
+    def id(self, *fields: str) -> str:
+        values = [self.record.get(field) for field in fields]
+        given = next((str(value) for value in values if isinstance(value, str | int)), "")
+        return given or f"{self.path.name}:{self.line}"
 
     def text(self, field: str, missing: str = "") -> str:
         value = self.record.get(field)
@@ -206,7 +223,7 @@ class _Reader:
 
 
 def _is_question(record: Mapping[str, Any]) -> bool:
-    return "question" in record and bool({"options", "final_decision", "contexts", "opa"} & set(record))
+    return "question" in record and bool({"options", "choices", "final_decision", "contexts", "opa"} & set(record))
 
 
 def _kind(path: Path) -> str:
