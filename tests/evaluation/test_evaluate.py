@@ -131,13 +131,21 @@ def test_a_prompt_that_is_too_long_loses_the_left_of_its_context_alone(llm: LLM)
 
 def test_a_question_that_does_not_fit_is_an_error_or_counted(llm: LLM) -> None:
     task = Task("t", (ask_item("", question="sepsis " * 300, name="long"), ask_item("", name="short")))
-    with pytest.raises(InputError, match=r"t, item long: question and answer are \d+ tokens"):
+    with pytest.raises(InputError, match=r"t, item long: question and answer or rationale are \d+ tokens"):
         answer_task(ModelScorer(llm), task)
     for thought in (False, True):
         options = EvaluateOptions(on_error="skip", chain_of_thought=thought, rationale_tokens=4)
         results = answer_task(ModelScorer(llm, rationale_tokens=4), task, options)
         assert [[answer.item.id for answer in result.answers] for result in results] == [["short"]] * len(results)
         assert all(len(result.unscored) == 1 for result in results)
+
+
+def test_a_question_without_room_for_a_rationale_is_not_answered_without_one(llm: LLM) -> None:
+    task = Task("t", (ask_item("", question="sepsis " * 20, name="q"), ask_item("", name="short")))
+    options = EvaluateOptions(on_error="skip", chain_of_thought=True)
+    direct, thought = answer_task(ModelScorer(llm, rationale_tokens=90), task, options)
+    assert len(direct.answers) == 2
+    assert [answer.item.id for answer in thought.answers] == ["short"]
 
 
 def ask_item(context: str, *, question: str = "Is it?", name: str = "q") -> Any:
@@ -236,7 +244,7 @@ def test_documents_longer_than_the_context_are_counted(place: Path, llm: LLM) ->
     assert found.domains[0].perplexity.estimate == pytest.approx(losses.perplexity, rel=1e-6)
 
 
-def test_malformed_rows_are_skipped_and_counted(place: Path, tmp_path: Path) -> None:
+def test_malformed_rows_are_skipped_and_counted(place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bad = tmp_path / "bad.jsonl"
     bad.write_text(json.dumps({"text": "asthma in adults"}) + "\n" + json.dumps({"text": 5}) + "\n")
     questions = tmp_path / "q.jsonl"
@@ -245,7 +253,12 @@ def test_malformed_rows_are_skipped_and_counted(place: Path, tmp_path: Path) -> 
     with pytest.raises(InputError, match="the item has no answer") as caught:
         biollm.evaluate(place / "model", questions)
     assert caught.value.line == 25
-    found = biollm.evaluate(place / "model", [bad, questions], on_error="skip")
+    with caplog.at_level("WARNING", logger="biollm.evaluate"):
+        found = biollm.evaluate(place / "model", [bad, questions], on_error="skip")
+    assert [record.getMessage() for record in caplog.records] == [
+        "q: 1 malformed items were skipped",
+        "1 malformed documents were skipped",
+    ]
     assert found.manifest.counts["documents_malformed"] == 1
     assert found.manifest.counts["items_malformed"] == 1
     facts = found.summary().facts

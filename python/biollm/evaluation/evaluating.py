@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from biollm.results import Progress
 
 __all__ = ["evaluate", "evaluate_sources"]
+
+log = logging.getLogger("biollm.evaluate")
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -163,6 +166,7 @@ def evaluate_sources(
             run.records.append(InputRecord.of_file(source))
         else:
             run.read(source)
+    _warn(results, run.malformed)
     domains = [result for found in run.losses for result in domain_results(found, options)]
     manifest = Manifest(
         verb="evaluate",
@@ -184,6 +188,20 @@ def evaluate_sources(
         cpu_s=timer.cpu_s,
     )
     return Evaluation(tuple(domains), tuple(results), tuple(run.losses), manifest)
+
+
+def _warn(results: Sequence[TaskResult], malformed: int) -> None:
+    """Says what was cut or left out; the counts stand in the result as well."""
+    for result in results:
+        asked = len(result.answers) + len(result.unscored)
+        if result.cut:
+            log.warning("%s: %d of %d questions were cut to the model's context", result.name, result.cut, asked)
+        if result.unscored:
+            log.warning("%s: %d of %d questions do not fit and were skipped", result.name, len(result.unscored), asked)
+        if result.malformed:
+            log.warning("%s: %d malformed items were skipped", result.name, len(result.malformed))
+    if malformed:
+        log.warning("%d malformed documents were skipped", malformed)
 
 
 class _Run:

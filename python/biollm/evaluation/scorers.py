@@ -144,8 +144,11 @@ class ModelScorer:
         Returns:
             One `OptionScores` a question.
         """
-        rationales = self._rationales(questions)
-        fitted = [self._fit(question, text) for question, text in zip(questions, rationales, strict=True)]
+        rationales, problems = self._rationales(questions)
+        fitted = [
+            ([], 0, problem) if problem else self._fit(question, text)
+            for question, text, problem in zip(questions, rationales, problems, strict=True)
+        ]
         whole = [row for row, (_, _, problem) in enumerate(fitted) if not problem]
         options = [self._continuations(question) for question in questions]
         scored = self._llm.score(
@@ -164,21 +167,23 @@ class ModelScorer:
             )
         return [found.get(row) or OptionScores((), (), 0, "", fitted[row][2]) for row in range(len(questions))]
 
-    def _rationales(self, questions: Sequence[Question]) -> list[str]:
-        """What the model writes behind the questions that ask for it: one paragraph; empty behind the others."""
+    def _rationales(self, questions: Sequence[Question]) -> tuple[list[str], list[str]]:
+        """What the model writes behind the questions that ask for it: one paragraph; empty behind the others. And why
+        it has no room to.
+        """
         rows = [row for row, question in enumerate(questions) if question.conclusion]
-        texts = [""] * len(questions)
+        texts, problems = [""] * len(questions), [""] * len(questions)
         prompts: dict[int, list[int]] = {}
         for row in rows:
-            ids, _, problem = self._cut(questions[row], questions[row].prompt, self._rationale_tokens)
-            if not problem:
+            ids, _, problems[row] = self._cut(questions[row], questions[row].prompt, self._rationale_tokens)
+            if not problems[row]:
                 prompts[row] = ids
         if prompts:
             stop = ("\n\n", "\nQuestion:")
             written = self._llm.generate(list(prompts.values()), max_tokens=self._rationale_tokens, stop=stop)
             for row, completion in zip(prompts, written, strict=True):
                 texts[row] = (completion.text or "").strip()
-        return texts
+        return texts, problems
 
     def _fit(self, question: Question, rationale: str) -> tuple[list[int], int, str]:
         """Ids of the prompt, tokens cut from it, and why it cannot be scored."""
@@ -198,7 +203,9 @@ class ModelScorer:
         head = ids[:1] if ids[0] in self._special else []
         cut = len(ids) - limit
         if cut > len(ids) - len(head) - kept:
-            message = f"question and answer are {kept + len(head) + behind} tokens, the model's context has "
+            message = (
+                f"question and answer or rationale are {kept + len(head) + behind} tokens, the model's context has "
+            )
             return [], 0, message + str(self._llm.config.max_seq_len)
         return head + ids[len(head) + cut :], cut, ""
 
