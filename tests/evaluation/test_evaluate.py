@@ -141,9 +141,13 @@ def test_a_question_that_does_not_fit_is_an_error_or_counted(llm: LLM) -> None:
 
 
 def test_a_question_without_room_for_a_rationale_is_not_answered_without_one(llm: LLM) -> None:
-    task = Task("t", (ask_item("", question="sepsis " * 20, name="q"), ask_item("", name="short")))
+    longer = ask_item("", question="sepsis " * 70, name="longer")
+    prompt = f"Question: {longer.question}\nAnswer:"
+    assert len(llm.tokenizer.encode(prompt).ids) < CONTEXT - 30
+    assert len(llm.tokenizer.encode(f"{prompt} Let's think step by step.").ids) > CONTEXT - 30
+    task = Task("t", (longer, ask_item("", name="short")))
     options = EvaluateOptions(on_error="skip", chain_of_thought=True)
-    direct, thought = answer_task(ModelScorer(llm, rationale_tokens=90), task, options)
+    direct, thought = answer_task(ModelScorer(llm, rationale_tokens=30), task, options)
     assert len(direct.answers) == 2
     assert [answer.item.id for answer in thought.answers] == ["short"]
 

@@ -203,10 +203,8 @@ class ModelScorer:
         head = ids[:1] if ids[0] in self._special else []
         cut = len(ids) - limit
         if cut > len(ids) - len(head) - kept:
-            message = (
-                f"question and answer or rationale are {kept + len(head) + behind} tokens, the model's context has "
-            )
-            return [], 0, message + str(self._llm.config.max_seq_len)
+            needed, room = kept + len(head) + behind, self._llm.config.max_seq_len
+            return [], 0, f"question and answer or rationale are {needed} tokens, the model's context has {room}"
         return head + ids[len(head) + cut :], cut, ""
 
     def _continuations(self, question: Question) -> list[list[int]]:
