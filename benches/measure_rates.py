@@ -24,6 +24,7 @@ import numpy as np
 
 import biollm
 from biollm.demo.corpus import generate
+from biollm.evaluation import text_losses
 from biollm.manifest import Manifest
 from biollm.recipe.estimate import train_work
 from biollm.recipe.rates import hash_rate, matmul_rate
@@ -150,6 +151,22 @@ def decode(place: Path) -> None:
     each = max(0.0, (slow - fast) / (many - few))
     print("\n[generate]")
     show({"s_per_token": fast - each * few, "s_per_parameter": each})
+    score(place)
+
+
+def score(place: Path) -> None:
+    """The same two models read texts."""
+    texts = documents(1)[:100]
+    seconds = []
+    for model in ("tiny", "model"):
+        llm = biollm.LLM(place / model)
+        count = float(Manifest.read(place / model).counts["parameters"])
+        tokens = float(text_losses(llm.model, llm.tokenizer, texts).tokens.sum())
+        seconds.append((count, best(lambda llm=llm: text_losses(llm.model, llm.tokenizer, texts)) / tokens))
+    (few, fast), (many, slow) = seconds
+    each = max(0.0, (slow - fast) / (many - few))
+    print("\n[evaluate]")
+    show({"s_per_token": max(0.0, fast - each * few), "flops_per_s": 2 / each if each else 0.0})
 
 
 def documents(size: int) -> list[str]:

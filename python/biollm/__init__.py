@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         LimitError,
         MissingExtra,
     )
+    from biollm.evaluation import Evaluation, evaluate
     from biollm.inference import LLM, Completion, generate
     from biollm.readers import read
     from biollm.selection import Selection, select
@@ -34,6 +35,7 @@ else:
         "ConfigError": "errors",
         "DedupResult": "deduplication",
         "Documents": "documents",
+        "Evaluation": "evaluation",
         "FileError": "errors",
         "FormatError": "errors",
         "InputError": "errors",
@@ -45,6 +47,7 @@ else:
         "Shards": "tokenization",
         "Tokenizer": "tokenization",
         "dedup": "deduplication",
+        "evaluate": "evaluation",
         "generate": "inference",
         "read": "readers",
         "select": "selection",
@@ -62,6 +65,7 @@ __all__ = [
     "ConfigError",
     "DedupResult",
     "Documents",
+    "Evaluation",
     "FileError",
     "FormatError",
     "InputError",
@@ -73,6 +77,7 @@ __all__ = [
     "Shards",
     "Tokenizer",
     "dedup",
+    "evaluate",
     "generate",
     "read",
     "select",

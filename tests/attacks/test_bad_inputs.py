@@ -62,9 +62,16 @@ def nan_weights(place: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
+def other_tokenizer(place: Path) -> None:
+    """A checkpoint one of whose special tokens is written otherwise than in its shards' tokenizer."""
+    path = place / "RUN" / "train" / "tokenizer.json"
+    path.write_bytes(path.read_bytes().replace(b"<|user|>", b"<|nurse|>"))
+
+
 ROW = b'{"text": "asthma"}\n'
 TRAIN = ["--size", "tiny", "--steps", "2", "--seq-len", "32", "--batch-size", "2", "--threads", "1"]
 BOTH = {"gz": gzip.compress(ROW * 1000, mtime=0), "zst": bytes(pa.compress(ROW * 1000, "zstd", asbytes=True))}
+QUESTION = b'{"id": 1, "question": "Which?", "options": {"A": "gout", "B": "sepsis"}, "answer_idx": "%s"}\n'
 VERB_OPTIONS = {
     "read": [],
     "dedup": [],
@@ -163,6 +170,37 @@ BAD: dict[str, Bad] = {
         ["diverged", "step 0", "weights"],
         ["train", "RUN/tokenize", "RUN/train", *TRAIN[2:]],
         nan_weights,
+    ),
+    "evaluate: a missing file": Bad(
+        "InputError", ["no such file", "absent.jsonl"], ["evaluate", "RUN/train", "absent.jsonl"]
+    ),
+    "evaluate: nothing to evaluate on": Bad("InputError", ["nothing to evaluate on"], ["evaluate", "RUN/train"]),
+    "evaluate: questions without answers": Bad(
+        "InputError",
+        ["q.jsonl:2", "the item has no answer", "answer_idx"],
+        ["evaluate", "RUN/train", "q.jsonl"],
+        write("q.jsonl", QUESTION % b"B" + QUESTION.replace(b"1", b"2") % b""),
+    ),
+    "evaluate: a hidden test set, skipping": Bad(
+        "InputError",
+        ["q.jsonl:1", "all 1 items were skipped", "the item has no answer"],
+        ["evaluate", "RUN/train", "q.jsonl", "--on-error", "skip"],
+        write("q.jsonl", QUESTION % b""),
+    ),
+    "evaluate: a question longer than the context": Bad(
+        "InputError",
+        ["q, item 1", "tokens, the model's context has 32", "skip"],
+        ["evaluate", "RUN/train", "q.jsonl"],
+        write("q.jsonl", QUESTION.replace(b"Which?", b"asthma " * 60) % b"A"),
+    ),
+    "evaluate: shards of another tokenizer": Bad(
+        "InputError",
+        ["RUN/tokenize", "another tokenizer"],
+        ["evaluate", "RUN/train", "RUN/tokenize"],
+        other_tokenizer,
+    ),
+    "evaluate: weights that are no numbers": Bad(
+        "InputError", ["no finite likelihood"], ["evaluate", "RUN/train", "documents.jsonl"], nan_weights
     ),
     "generate: a checkpoint that is text": Bad(
         "FormatError",

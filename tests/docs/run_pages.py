@@ -43,7 +43,7 @@ HEAVY = (
     *("biollm.readers.reading", "biollm.readers.stage", "biollm.deduplication.stage", "biollm.selection.stage"),
     *("biollm.deduplication.deduplicating", "biollm.selection.selecting", "biollm.tokenization.sharding"),
     *("biollm.tokenization.stage", "biollm.training.pretraining", "biollm.training.stage"),
-    *("biollm.inference.decode", "biollm.inference.stage", "biollm.models.checkpoints"),
+    *("biollm.inference.decode", "biollm.inference.stage", "biollm.models.checkpoints", "biollm.evaluation.stage"),
 )
 
 CLIENT = """\

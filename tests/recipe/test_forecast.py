@@ -220,6 +220,21 @@ def test_generation_grows_with_prompts_and_tokens() -> None:
     assert many.gives.documents == 1000
 
 
+def test_evaluation_grows_with_text_shots_and_rationales() -> None:
+    options: dict[str, Any] = {"shots": [0], "chain_of_thought": False, "rationale_tokens": 100}
+    questions = Volume(parameters=1e8, documents=1000, text_bytes=1e6)
+    base = guess("evaluate", options, questions)
+    few = guess("evaluate", options | {"shots": [0, 5]}, questions)
+    assert 4 * base.wall_s < few.wall_s < 8 * base.wall_s
+    assert guess("evaluate", options | {"chain_of_thought": True}, questions).wall_s > 2 * base.wall_s
+    limited = guess("evaluate", options | {"max_items": 50, "max_documents": 50}, questions)
+    assert limited.wall_s < 0.2 * base.wall_s
+    # Of shards only the validation split is read, though all their text came in.
+    shards = Volume(parameters=1e8, documents=1e5, text_bytes=4e8, train_tokens=1e8, validation_tokens=1e5)
+    assert guess("evaluate", options, shards).wall_s < base.wall_s
+    assert guess("evaluate", options, Volume(text_bytes=1e6)).wall_s is None
+
+
 def test_an_earlier_run_says_more_than_the_table() -> None:
     counts = {
         "documents_in": 1000,

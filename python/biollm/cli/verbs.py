@@ -34,6 +34,7 @@ SENTENCES: Final[Mapping[str, str]] = types.MappingProxyType(
         "tokenize": "Write documents as token shards.",
         "train": "Train a Llama-style model on token shards.",
         "generate": "Continue prompts with a trained model.",
+        "evaluate": "Measure a model on questions and held-out documents.",
     }
 )
 _EXAMPLES: Final[Mapping[str, str]] = types.MappingProxyType(
@@ -44,6 +45,7 @@ _EXAMPLES: Final[Mapping[str, str]] = types.MappingProxyType(
         "tokenize": "biollm tokenize good -o shards --vocab-size 8192",
         "train": "biollm train shards -o model --size small",
         "generate": "biollm generate model --prompts 'BACKGROUND:'",
+        "evaluate": "biollm evaluate model pubmedqa.jsonl heldout.jsonl -o evaluation",
     }
 )
 

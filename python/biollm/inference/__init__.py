@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from biollm.inference.completion import Completion, TokenLogprob
     from biollm.inference.completions import Completions, GenerateOptions, generate
+    from biollm.inference.likelihood import Likelihood
     from biollm.inference.llm import LLM
     from biollm.inference.sampling import SamplingOptions
 else:
@@ -20,6 +21,7 @@ else:
         "Completions": "completions",
         "GenerateOptions": "completions",
         "LLM": "llm",
+        "Likelihood": "likelihood",
         "SamplingOptions": "sampling",
         "TokenLogprob": "completion",
         "generate": "completions",
@@ -27,4 +29,13 @@ else:
     __getattr__, __dir__ = lazy_names(__name__, _HOMES, torch={"llm"})
 
 
-__all__ = ["Completion", "Completions", "GenerateOptions", "LLM", "SamplingOptions", "TokenLogprob", "generate"]
+__all__ = [
+    "Completion",
+    "Completions",
+    "GenerateOptions",
+    "LLM",
+    "Likelihood",
+    "SamplingOptions",
+    "TokenLogprob",
+    "generate",
+]

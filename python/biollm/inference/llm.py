@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from biollm.inference.decode import CompiledDecode, DecodeStep
     from biollm.inference.kv_cache import KVCache
+    from biollm.inference.likelihood import Likelihood
 
 __all__ = ["LLM", "OnDisk", "Prompts", "folder_of"]
 
@@ -136,6 +137,42 @@ class LLM:
             logprobs=logprobs,
         )
         return self.complete(prompts, options)
+
+    def score(
+        self,
+        prompts: Sequence[str] | Sequence[Sequence[int]],
+        continuations: Sequence[Sequence[str]] | Sequence[Sequence[Sequence[int]]],
+        *,
+        batch_tokens: int = 8192,
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> list[tuple[Likelihood, ...]]:
+        """How likely continuations of prompts are: the log-probability of all their tokens, given what stands before.
+
+        A prompt is read once for all its continuations. Prompt and continuation are encoded each by itself; in fp32 a
+        continuation has the log-likelihood it has alone, but for the last bits of rounding.
+
+        Args:
+            prompts: texts, or lists (or arrays) of token ids; none is empty.
+            continuations: of each prompt, texts or lists of token ids; of a text, a leading space belongs to it.
+            batch_tokens: tokens of one batch, padding among them.
+            progress: called with prompts done and in all; what it raises ends the work.
+
+        Returns:
+            For each prompt one `Likelihood` a continuation, in order.
+
+        Raises:
+            InputError: as many lists of continuations as prompts are needed; an empty prompt or continuation, an id
+                outside the vocabulary, prompt and continuation longer than the model's context, text without a usable
+                tokenizer: all found before any work. Or a log-likelihood is not finite.
+        """
+        from biollm.inference.likelihood import Likelihood, encode_branches
+        from biollm.inference.scoring import token_losses
+
+        branches = encode_branches(self, prompts, continuations)
+        report = None if progress is None else (lambda done: progress(done, len(branches)))
+        with self._turn:
+            losses = token_losses(self.model, branches, batch_tokens=batch_tokens, after_batch=report)
+        return [tuple(Likelihood(-float(values.sum()), len(values)) for values in row) for row in losses]
 
     def complete(
         self, prompts: Prompts, options: SamplingOptions, progress: Callable[[int, int | None], None] | None = None

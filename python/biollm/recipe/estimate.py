@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from biollm.manifest import Manifest
+from biollm.recipe import evaluation_work
 from biollm.recipe.rates import Rates
 from biollm.recipe.volumes import UNKNOWN, Volume, total
 
@@ -386,6 +387,11 @@ def _count(manifest: Manifest, name: str) -> float:
     return float(manifest.counts.get(name, 0.0))
 
 
+def _as_now(manifest: Manifest, now: Volume) -> Volume:
+    """As much came in to an earlier run as now, for all that its manifest says."""
+    return now
+
+
 def _no_shares(manifest: Manifest, before: Volume, size_bytes: float) -> dict[str, float]:
     return {}
 
@@ -399,6 +405,9 @@ _MODELS: Final[Mapping[str, _Model]] = MappingProxyType(
         "train": _Model(_train_seconds, _train_memory, _train_gives, _train_came, _no_shares, trains=True),
         "generate": _Model(
             _generate_seconds, _generate_memory, _generate_gives, _generate_came, _no_shares, trains=True
+        ),
+        "evaluate": _Model(
+            evaluation_work.seconds, evaluation_work.memory, evaluation_work.gives, _as_now, _no_shares, trains=True
         ),
     }
 )

@@ -31,6 +31,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "tokenize": "biollm.tokenization.stage",
         "train": "biollm.training.stage",
         "generate": "biollm.inference.stage",
+        "evaluate": "biollm.evaluation.stage",
     }
 )
 """Verb → the module that holds its `STAGE`, imported only when a recipe names it."""

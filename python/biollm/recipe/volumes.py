@@ -106,6 +106,8 @@ def of_folder(folder: Path, manifest: Manifest | None = None) -> Volume:
         except BiollmError:
             return Volume(size_bytes=folder_bytes(folder))
     counts = manifest.counts
+    if manifest.kind == "shards":
+        counts = {**counts, "text_bytes": _sum_of(counts, "train_bytes", "validation_bytes")}
     return Volume(
         size_bytes=folder_bytes(folder),
         documents=_first(counts, "documents_kept", "documents", "documents_in"),
@@ -132,6 +134,10 @@ def folder_bytes(folder: Path) -> float:
 
 def _first(counts: Mapping[str, Any], *names: str) -> float | None:
     return next((float(counts[name]) for name in names if name in counts), None)
+
+
+def _sum_of(counts: Mapping[str, Any], *names: str) -> float:
+    return sum(float(counts.get(name, 0.0)) for name in names)
 
 
 def _kind(file: Path) -> tuple[str, str]:
