@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         MissingExtra,
     )
     from biollm.inference import LLM, Completion, generate
+    from biollm.quantization import quantize
     from biollm.readers import read
     from biollm.selection import Selection, select
     from biollm.tokenization import Shards, Tokenizer, tokenize
@@ -46,6 +47,7 @@ else:
         "Tokenizer": "tokenization",
         "dedup": "deduplication",
         "generate": "inference",
+        "quantize": "quantization",
         "read": "readers",
         "select": "selection",
         "tokenize": "tokenization",
@@ -74,6 +76,7 @@ __all__ = [
     "Tokenizer",
     "dedup",
     "generate",
+    "quantize",
     "read",
     "select",
     "tokenize",

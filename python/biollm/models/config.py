@@ -88,7 +88,9 @@ class Quantization:
             raise ConfigError(f"bits is {self.bits!r}: use 8 or 4", field="bits", value=self.bits)
         if self.bits == 8:
             if self.group_size is not None:
-                message = f"group_size is {self.group_size!r}, but 8 bits have one scale an output channel: leave it out"
+                message = (
+                    f"group_size is {self.group_size!r}, but at 8 bits each output channel has a scale: leave it out"
+                )
                 raise ConfigError(message, field="group_size", value=self.group_size)
         elif not is_int(self.group_size) or not 2 <= self.group_size <= MAX_DIM or self.group_size % 2:
             message = f"group_size is {self.group_size!r}: use an even number from 2 to {MAX_DIM}, as 64"

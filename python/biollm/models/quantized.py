@@ -1,9 +1,8 @@
 """Linear layers whose weights are whole numbers of 8 or 4 bits, on plain tensors that safetensors files can hold.
 
 Quantization is symmetric: a weight is its whole number times its scale. `Int8Linear` has a scale an output channel,
-`Int4Linear` one for each group of inputs of each output channel. Only the linear layers inside the blocks are stored so;
-embeddings, output layer and norms stay as they were trained: a small model's table is as large as its blocks, and its
-errors reach every token.
+`Int4Linear` one for each group of inputs of each output channel. Only the linear layers inside the blocks are
+stored so; embeddings, output layer and norms stay as they were trained: their errors would reach every token.
 
 How a product is taken depends on the dtype of what comes in. In bfloat16 on the CPU torch's packed kernels read the
 whole numbers as they are. Elsewhere the weights are restored, exactly, and multiplied as ever; inside a compiled decode

@@ -129,7 +129,7 @@ def _quantized(
 
 
 def _embedded(model: Llama, documents: Sequence[NDArray[Any]]) -> Iterator[_Batch]:
-    """Batches of documents of near lengths, padded on the right: what is real sees no padding under causal attention."""
+    """Batches of near lengths, padded on the right: under causal attention what is real sees no padding."""
     device = model.model.embed_tokens.weight.device
     ordered = sorted(documents, key=len)
     begin = 0

@@ -62,7 +62,8 @@ def gptq(
             errors[:, i] = (block[:, i] - rounded) / factor[column, column]
             block[:, i + 1 :] -= errors[:, i, None] * factor[column, column + 1 : end]
         left[:, end:] -= errors @ factor[begin:end, end:]
-    return whole[:, order.argsort()]
+    unordered: Tensor = whole[:, order.argsort()]
+    return unordered
 
 
 def output_error(weight: Tensor, quantized: Tensor, hessian: Tensor) -> float:
@@ -86,6 +87,7 @@ def _inverse_factor(hessian: Tensor, damping: float) -> Tensor:
             inverse = torch.cholesky_inverse(root)
             factor, failed = torch.linalg.cholesky_ex(inverse, upper=True)
             if not failed:
-                return factor
+                upper: Tensor = factor
+                return upper
         added = max(10 * added, 1e-12)
     raise InputError("the calibration inputs of a layer give no usable Hessian: give more, and more varied, documents")
