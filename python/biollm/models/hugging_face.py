@@ -17,6 +17,9 @@ __all__ = ["QUANT_METHOD", "from_hf", "special_ids", "to_hf"]
 
 QUANT_METHOD: Final = "biollm"
 """What `quantization_config` calls the layers of `models/quantized.py`."""
+QUANTIZED_PREFIX: Final = "biollm_"
+"""Stands before the `model_type` of a quantized model. `transformers` goes by that name: not knowing the method of a
+`quantization_config` it would go on, with a warning, and fill the layers with random weights."""
 
 
 def to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -55,6 +58,7 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         hf["use_sliding_window"] = False
     if (quantization := config.quantization) is not None:
         group_size = {} if quantization.group_size is None else {"group_size": quantization.group_size}
+        hf["model_type"] = QUANTIZED_PREFIX + config.model_type
         hf["quantization_config"] = {"quant_method": QUANT_METHOD, "bits": quantization.bits, **group_size}
     return hf
 
@@ -62,6 +66,8 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
 def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
     """See `ModelConfig.from_hf`."""
     model_type = hf.get("model_type")
+    if isinstance(model_type, str) and hf.get("quantization_config") is not None:
+        model_type = model_type.removeprefix(QUANTIZED_PREFIX)
     if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
         raise ConfigError(
             f"model_type {model_type!r} is not supported (supported: {', '.join(ARCHITECTURES)})",
