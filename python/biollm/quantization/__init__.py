@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from biollm.quantization.compensation import gptq, output_error
     from biollm.quantization.converting import LayerError, convert
-    from biollm.quantization.gptq import gptq, output_error
     from biollm.quantization.options import QuantizeOptions
     from biollm.quantization.quantizing import quantize
 else:
@@ -20,11 +20,11 @@ else:
         "LayerError": "converting",
         "QuantizeOptions": "options",
         "convert": "converting",
-        "gptq": "gptq",
-        "output_error": "gptq",
+        "gptq": "compensation",
+        "output_error": "compensation",
         "quantize": "quantizing",
     }
-    __getattr__, __dir__ = lazy_names(__name__, _HOMES, torch={"converting", "gptq", "quantizing"})
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES, torch={"compensation", "converting", "quantizing"})
 
 
 __all__ = ["LayerError", "QuantizeOptions", "convert", "gptq", "output_error", "quantize"]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from biollm.models.config import Quantization
 from biollm.models.llama import Block, Llama
 from biollm.models.quantized import SCALE_DTYPE, Int4Linear, Int8Linear, empty_like, pack_nibbles
-from biollm.quantization.gptq import gptq, output_error
+from biollm.quantization.compensation import gptq, output_error
 from biollm.quantization.rounding import column_scales, nearest, plain_scales, searched_scales
 
 __all__ = ["LayerError", "convert"]

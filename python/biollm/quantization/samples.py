@@ -29,7 +29,7 @@ __all__ = ["Samples", "draw_samples", "opened_shards"]
 MAX_CALIBRATION_TOKENS: Final = 2048
 """Tokens read of one calibration document; held-out ones are read whole."""
 HELD_OUT_SHARE: Final = 3
-"""Of too few documents for both, every third is held out."""
+"""Of too few documents for both, one in so many is held out."""
 
 Ids = NDArray[Any]
 
@@ -149,7 +149,8 @@ def _reservoir(texts: Iterator[str], count: int, options: QuantizeOptions) -> li
 def _split(drawn: list[_Document], options: QuantizeOptions) -> tuple[list[_Document], list[_Document]]:
     """Documents in a random order as (for calibration, held out); equal ones count once, on the held-out side."""
     different = list({document.key: document for document in drawn if document.ids.size > 1}.values())
-    wanted = min(options.evaluation_documents, len(different) // HELD_OUT_SHARE)
+    spare = len(different) - options.calibration_documents
+    wanted = min(options.evaluation_documents, max(spare, len(different) // HELD_OUT_SHARE))
     held_out = different[:wanted]
     return different[wanted:], held_out
 
