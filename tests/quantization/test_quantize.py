@@ -102,7 +102,8 @@ torch.set_num_threads(1)
 for folder in sys.argv[2:]:
     llm = LLM(folder, device="cpu", compile=False)
     with torch.no_grad():
-        save_file({"logits": llm.model(torch.arange(100).reshape(2, 50))}, sys.argv[1] + "/" + folder.rpartition("/")[2])
+        logits = llm.model(torch.arange(100).reshape(2, 50))
+    save_file({"logits": logits}, sys.argv[1] + "/" + folder.rpartition("/")[2])
     print(json.dumps([c.token_ids for c in llm.generate([[5, 6, 7, 8], [20], [30, 31]], max_tokens=6)]))
 """
     call = [sys.executable, "-c", code, str(tmp_path), str(int4), str(int8)]

@@ -75,7 +75,7 @@ class Int8Linear(nn.Module):
         return self.qweight.to(self.scales.dtype) * self.scales[:, None]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, in) → (…, out)."""
+        """The product: `x` (…, in) → (…, out), of the same dtype."""
         rows = x.numel() // self.in_features
         y: Tensor
         if _packed_kernel_runs(x, rows):
@@ -139,7 +139,7 @@ class Int4Linear(nn.Module):
         return by_group.mul_(self.scales[..., None]).view(self.out_features, self.in_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, in) → (…, out)."""
+        """The product: `x` (…, in) → (…, out), of the same dtype."""
         rows = x.numel() // self.in_features
         y: Tensor
         if self._tiles is not None and _packed_kernel_runs(x, rows):

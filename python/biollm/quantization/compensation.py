@@ -67,7 +67,13 @@ def gptq(
 
 
 def output_error(weight: Tensor, quantized: Tensor, hessian: Tensor) -> float:
-    """‖(W - Ŵ) X‖ / ‖W X‖, of weights (out, in) and X Xᵀ (in, in); 0 where the output is 0."""
+    """The relative error of a layer's output, ‖(W - Ŵ) X‖ / ‖W X‖; 0 where the output is 0.
+
+    Args:
+        weight: W, (out, in).
+        quantized: Ŵ, of the same shape.
+        hessian: X Xᵀ of the inputs, up to a factor: (in, in).
+    """
     change, whole = ((part @ hessian * part).sum() for part in (weight - quantized, weight))
     return float((change.clamp(min=0) / whole).sqrt()) if whole > 0 else 0.0
 
