@@ -27,7 +27,7 @@ from biollm.quantization import QuantizeOptions, convert
 from biollm.quantization.measuring import decode_rates
 from biollm.quantization.samples import draw_samples
 
-KINDS = (Quantization(8), Quantization(4, 64), Quantization(4, 128))
+KINDS = (Quantization(8), Quantization(4, 64), Quantization(4, 32))
 
 
 def main() -> None:

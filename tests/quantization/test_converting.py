@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from biollm.errors import ConfigError  # noqa: E402
 from biollm.models import Llama, load_checkpoint  # noqa: E402
 from biollm.models.config import Quantization  # noqa: E402
 from biollm.models.quantized import Int4Linear, quantized_linears  # noqa: E402
@@ -97,6 +98,12 @@ def test_gptq_is_nearer_than_the_nearest(trained: Llama, documents: list[Any]) -
     plain = convert(copy.deepcopy(trained), documents, INT4, method="rtn")
     fitted = convert(trained, documents, INT4, method="gptq")
     assert sum(e.relative_error for e in fitted) < 0.8 * sum(e.relative_error for e in plain)
+
+
+def test_groups_that_divide_no_layer_change_nothing(trained: Llama, documents: list[Any]) -> None:
+    with pytest.raises(ConfigError, match="does not divide"):
+        convert(trained, documents, Quantization(4, 96), method="rtn")
+    assert not quantized_linears(trained)
 
 
 def test_biases_stay(tmp_path: Path) -> None:

@@ -83,8 +83,10 @@ def convert(
         The error of each layer, in the order of the data.
 
     Raises:
+        ConfigError: the group size does not divide the inputs of a layer; the model is as it was.
         InputError: activations are not finite.
     """
+    config = replace(model.config, quantization=quantization)
     batches = list(_embedded(model, documents))
     blocks: list[Any] = list(model.model.layers)
     in_all = len(blocks) * sum(map(len, SHARED_INPUTS))
@@ -104,7 +106,7 @@ def convert(
                     report(len(errors), in_all)
         for batch in batches:
             batch.hidden = _through(model, block, batch.hidden)
-    model.config = replace(model.config, quantization=quantization)
+    model.config = config
     return tuple(errors)
 
 
