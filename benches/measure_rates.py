@@ -27,7 +27,7 @@ from biollm.demo.corpus import generate
 from biollm.evaluation import text_losses
 from biollm.manifest import Manifest
 from biollm.recipe.estimate import train_work
-from biollm.recipe.rates import hash_rate, matmul_rate
+from biollm.recipe.rates import hash_rate, load_table, matmul_rate
 from biollm.recipe.usage import processor
 from biollm.recipe.volumes import Volume
 
@@ -152,6 +152,7 @@ def decode(place: Path) -> None:
     print("\n[generate]")
     show({"s_per_token": fast - each * few, "s_per_parameter": each})
     score(place)
+    quantize(place)
 
 
 def score(place: Path) -> None:
@@ -167,6 +168,26 @@ def score(place: Path) -> None:
     each = max(0.0, (slow - fast) / (many - few))
     print("\n[evaluate]")
     show({"s_per_token": max(0.0, fast - each * few), "flops_per_s": 2 / each if each else 0.0})
+
+
+def quantize(place: Path) -> None:
+    """A small model and a large one, this with few documents and with many."""
+    table = load_table()["quantize"]
+    cases = {}
+    for model, count in (("tiny", 8), ("model", 8), ("model", 64)):
+        out, options = place / "quantized", {"calibration_documents": count, "evaluation_documents": count}
+
+        def work(model: str = model, out: Path = out, options: dict[str, int] = options) -> biollm.Checkpoint:
+            return biollm.quantize(place / model, place / "shards", output=out, **options)
+
+        wall_s, made = best(work, out), work().manifest.counts
+        passes = table["calibration_passes"] * made["calibration_tokens"] + 2 * made["evaluation_tokens"]
+        cases[model, count] = (wall_s, float(made["parameters"]), float(made["parameters"]) * 2 * passes)
+    (small_s, few, _), (short_s, many, less), (long_s, _, more) = cases.values()
+    flops_per_s = (more - less) / max(long_s - short_s, 1e-9)
+    each = max(0.0, (short_s - less / flops_per_s - small_s) / (many - few))
+    print("\n[quantize]")
+    show({"fixed_s": max(0.0, small_s - each * few), "flops_per_s": flops_per_s, "s_per_parameter": each})
 
 
 def documents(size: int) -> list[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from biollm.evaluation import Evaluation, evaluate
     from biollm.inference import LLM, Completion, generate
+    from biollm.quantization import quantize
     from biollm.readers import read
     from biollm.selection import Selection, select
     from biollm.tokenization import Shards, Tokenizer, tokenize
@@ -49,6 +50,7 @@ else:
         "dedup": "deduplication",
         "evaluate": "evaluation",
         "generate": "inference",
+        "quantize": "quantization",
         "read": "readers",
         "select": "selection",
         "tokenize": "tokenization",
@@ -79,6 +81,7 @@ __all__ = [
     "dedup",
     "evaluate",
     "generate",
+    "quantize",
     "read",
     "select",
     "tokenize",

@@ -48,7 +48,7 @@ class BiollmError(Exception):
         row: int | None = None,
         field: str | None = None,
         value: object = None,
-        limit: int | None = None,
+        limit: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message

@@ -44,6 +44,7 @@ HEAVY = (
     *("biollm.deduplication.deduplicating", "biollm.selection.selecting", "biollm.tokenization.sharding"),
     *("biollm.tokenization.stage", "biollm.training.pretraining", "biollm.training.stage"),
     *("biollm.inference.decode", "biollm.inference.stage", "biollm.models.checkpoints", "biollm.evaluation.stage"),
+    *("biollm.quantization.quantizing", "biollm.quantization.stage"),
 )
 
 CLIENT = """\

@@ -295,3 +295,19 @@ def test_the_controls_measure_something() -> None:
     rates = Rates(controls={"xxh3_gb_s": load_table()["machine"]["xxh3_gb_s"], "matmul_gflops": None})
     assert rates.data_factor == 1
     assert rates.training_factor == 1
+
+
+def test_quantizing_grows_with_model_and_documents_and_shrinks_what_it_leaves() -> None:
+    options = {"bits": 4, "calibration_documents": 256, "evaluation_documents": 256}
+    came = Volume(size_bytes=4e8, parameters=1e8, vocab_size=4096)
+    base = guess("quantize", options, came)
+    assert guess("quantize", options | {"calibration_documents": 2560}, came).wall_s > 3 * base.wall_s
+    larger = guess("quantize", options, replace(came, parameters=1e9))
+    assert larger.wall_s > 5 * base.wall_s
+    assert larger.memory_bytes > base.memory_bytes
+    eight = guess("quantize", options | {"bits": 8}, came)
+    assert base.gives.size_bytes < eight.gives.size_bytes < came.size_bytes
+    assert base.gives.parameters == 1e8
+    manifest = Manifest("quantize", "checkpoint", 1, options, (), {"parameters": 10**8}, wall_s=12.0)
+    assert guess("quantize", options, came, Past(manifest, 2e8)).wall_s == pytest.approx(12.0)
+    assert guess("quantize", options, Volume()).wall_s is None

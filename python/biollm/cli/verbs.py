@@ -33,6 +33,7 @@ SENTENCES: Final[Mapping[str, str]] = types.MappingProxyType(
         "select": "Keep the documents that pass quality rules.",
         "tokenize": "Write documents as token shards.",
         "train": "Train a Llama-style model on token shards.",
+        "quantize": "Store a model's weights in 8 or 4 bits.",
         "generate": "Continue prompts with a trained model.",
         "evaluate": "Measure a model on questions and held-out documents.",
     }
@@ -44,6 +45,7 @@ _EXAMPLES: Final[Mapping[str, str]] = types.MappingProxyType(
         "select": "biollm select unique -o good",
         "tokenize": "biollm tokenize good -o shards --vocab-size 8192",
         "train": "biollm train shards -o model --size small",
+        "quantize": "biollm quantize model shards -o model-int4 --bits 4",
         "generate": "biollm generate model --prompts 'BACKGROUND:'",
         "evaluate": "biollm evaluate model pubmedqa.jsonl heldout.jsonl -o evaluation",
     }

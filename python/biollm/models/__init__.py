@@ -7,24 +7,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from biollm.models.config import ModelConfig, RopeScaling
+from biollm.models.config import ModelConfig, Quantization, RopeScaling
 from biollm.models.sizes import SIZES, model_config
 
 if TYPE_CHECKING:
     from biollm.models.checkpoints import load_checkpoint, save_checkpoint
     from biollm.models.llama import Llama
+    from biollm.models.quantized import Int4Linear, Int8Linear
 else:
     from biollm.lazy import lazy_names
 
     _HOMES = {
+        "Int4Linear": "quantized",
+        "Int8Linear": "quantized",
         "Llama": "llama",
         "load_checkpoint": "checkpoints",
         "save_checkpoint": "checkpoints",
     }
-    __getattr__, __dir__ = lazy_names(__name__, _HOMES, torch={"checkpoints", "llama"})
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES, torch={"checkpoints", "llama", "quantized"})
 
 
-__all__ = ["SIZES", "Llama", "ModelConfig", "RopeScaling", "load_checkpoint", "model_config", "save_checkpoint"]
+__all__ = [
+    "SIZES",
+    "Int4Linear",
+    "Int8Linear",
+    "Llama",
+    "ModelConfig",
+    "Quantization",
+    "RopeScaling",
+    "load_checkpoint",
+    "model_config",
+    "save_checkpoint",
+]
 
 
 def __dir__() -> list[str]:

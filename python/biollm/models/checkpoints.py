@@ -25,12 +25,20 @@ from torch import Tensor, nn
 
 from biollm import _native
 from biollm.atomic import atomic_path, make_folder, write_json
-from biollm.errors import ConfigError, FileError, FormatError
+from biollm.errors import ConfigError, FileError, FormatError, InputError
 from biollm.models.config import ModelConfig
 from biollm.models.hugging_face import special_ids
 from biollm.models.llama import Llama, Rotary
+from biollm.models.quantized import SCALE_DTYPE, prepare_kernels
 
-__all__ = ["load_checkpoint", "load_weights", "read_config", "save_checkpoint", "write_tensors"]
+__all__ = [
+    "load_checkpoint",
+    "load_weights",
+    "read_config",
+    "refuse_quantized",
+    "save_checkpoint",
+    "write_tensors",
+]
 
 MAX_JSON_BYTES: Final = 64 << 20
 
@@ -40,6 +48,7 @@ _DTYPES: Final[Mapping[str, torch.dtype]] = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
+_PACKED_DTYPES: Final[Mapping[str, torch.dtype]] = {"I8": torch.int8, "U8": torch.uint8}
 
 
 def read_config(folder: str | Path) -> ModelConfig:
@@ -59,15 +68,37 @@ def read_config(folder: str | Path) -> ModelConfig:
     return replace(config, **special_ids(generation, config.vocab_size))
 
 
+def refuse_quantized(folder: str | Path, config: ModelConfig, purpose: str, *, field: str) -> None:
+    """Raise where a model's layers are quantized, which cannot be trained.
+
+    Args:
+        folder: of the model, for the message.
+        config: its configuration.
+        purpose: what it was to be used for: "training".
+        field: the argument that named it.
+
+    Raises:
+        InputError: they are.
+    """
+    if config.quantization is not None:
+        raise InputError(
+            f"the model is quantized ({config.quantization.name}), and {purpose} needs the weights that were rounded "
+            "away: give the checkpoint that it was made of",
+            path=folder,
+            field=field,
+        )
+
+
 def load_checkpoint(
     folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> Llama:
-    """Load a Llama, Yi, Mistral, Qwen2 or Qwen3 folder; gives a `Llama` in training mode.
+    """Load a Llama, Yi, Mistral, Qwen2 or Qwen3 folder, or one that `quantize` wrote; gives a `Llama` in training mode.
 
     Args:
         folder: in Hugging Face layout.
         device: where the weights go.
-        dtype: their type; None keeps the file's (that of its embedding table).
+        dtype: their type; None keeps the file's (that of its embedding table). Whole numbers of quantized layers stay
+            what they are.
 
     Raises:
         FileError: a file is missing or cannot be read.
@@ -91,7 +122,9 @@ def load_checkpoint(
             for name in names:
                 if homes[name] == path:
                     # copied, so that the weights do not hang on the mapped file
-                    state[name] = file.get_tensor(name).to(device=device, dtype=dtype, copy=True)
+                    tensor = file.get_tensor(name)
+                    kept = dtype if tensor.is_floating_point() else tensor.dtype
+                    state[name] = tensor.to(device=device, dtype=kept, copy=True)
     model.load_state_dict(state, assign=True)
     with torch.device(device):
         model.model.rotary = Rotary(config)
@@ -99,6 +132,7 @@ def load_checkpoint(
         model.model.rotary.to(torch.float64)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
+    prepare_kernels(model)
     return model
 
 
@@ -139,6 +173,8 @@ def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Pa
     folder = make_folder(folder)
     config = model.config
     weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    if config.quantization is not None:  # scales were rounded to this when they were made
+        weights |= {name: weights[name].to(SCALE_DTYPE) for name in weights if name.endswith(".scales")}
     written = {"model.safetensors": write_tensors(folder / "model.safetensors", weights)}
     ids = {
         "bos_token_id": config.bos_id,
@@ -249,17 +285,22 @@ def _check_tensors(folder: Path, homes: dict[str, Path], model: nn.Module, confi
     stored: dict[str, tuple[str, tuple[int, ...]]] = {}
     for path in set(homes.values()):
         stored.update(_stored_types(path))
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    for name, shape in expected.items():
+    expected = model.state_dict()
+    for name, tensor in expected.items():
+        shape = tuple(tensor.shape)
         if name not in stored:
             raise FormatError(f"tensor {name!r} is missing", path=folder)
         if stored[name][1] != shape:
             raise FormatError(
                 f"tensor {name!r} has shape {list(stored[name][1])}, config.json says {list(shape)}", path=homes[name]
             )
-        if stored[name][0] not in _DTYPES:
+        if tensor.is_floating_point():
+            known = list(_DTYPES)
+        else:
+            known = [kind for kind, dtype in _PACKED_DTYPES.items() if dtype == tensor.dtype]
+        if stored[name][0] not in known:
             raise FormatError(
-                f"tensor {name!r} has type {stored[name][0]} (supported: {', '.join(_DTYPES)})", path=homes[name]
+                f"tensor {name!r} has type {stored[name][0]} (supported: {', '.join(known)})", path=homes[name]
             )
     for name, path in homes.items():
         if name in expected or name.endswith(".rotary_emb.inv_freq"):  # old files store the frequencies; they follow

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeGuard
 
 from biollm.errors import ConfigError
 
-__all__ = ["ARCHITECTURES", "ModelConfig", "RopeScaling", "is_int"]
+__all__ = ["ARCHITECTURES", "ModelConfig", "Quantization", "RopeScaling", "is_int"]
 
 # Bounds on what a config.json may ask for, checked before anything is built from it. The largest dense models
 # published so far (405B: dim 16,384, 126 layers, 128 heads) lie well inside.
@@ -69,6 +69,40 @@ class RopeScaling:
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """How the linear layers of the blocks are stored: symmetric whole numbers and scales (`models/quantized.py`).
+
+    Attributes:
+        bits: 8 (one scale an output channel) or 4 (one a group of inputs of each output channel).
+        group_size: inputs that share a scale, even, for 4 bits; `None` for 8.
+
+    Raises:
+        ConfigError: other bits, or a group size that does not go with them; `field` names it.
+    """
+
+    bits: int
+    group_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.bits not in (4, 8) or not is_int(self.bits):
+            raise ConfigError(f"bits is {self.bits!r}: use 8 or 4", field="bits", value=self.bits)
+        if self.bits == 8:
+            if self.group_size is not None:
+                message = (
+                    f"group_size is {self.group_size!r}, but at 8 bits each output channel has a scale: leave it out"
+                )
+                raise ConfigError(message, field="group_size", value=self.group_size)
+        elif not is_int(self.group_size) or not 2 <= self.group_size <= MAX_DIM or self.group_size % 2:
+            message = f"group_size is {self.group_size!r}: use an even number from 2 to {MAX_DIM}, as 64"
+            raise ConfigError(message, field="group_size", value=self.group_size)
+
+    @property
+    def name(self) -> str:
+        """As it is called in tables: "int8", "int4-g64"."""
+        return "int8" if self.bits == 8 else f"int4-g{self.group_size}"
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The shape and options of one model. Frozen: `dataclasses.replace` makes a variant.
 
@@ -91,6 +125,7 @@ class ModelConfig:
         init_std: standard deviation of new weights; `None`: by the width, as `Llama.init_weights` says.
         bos_id, eos_id, pad_id: special ids; several may end a text.
         model_type: of `config.json`: llama, mistral, qwen2 or qwen3.
+        quantization: how the blocks' linear layers are stored; `None`: as they are trained.
 
     Raises:
         ConfigError: a size out of bounds, or options that do not fit together; `field` names it.
@@ -117,6 +152,7 @@ class ModelConfig:
     eos_id: int | tuple[int, ...] | None = None  # generation stops at any of these
     pad_id: int | None = None
     model_type: str = "llama"  # the HF class that computes this; a key of ARCHITECTURES
+    quantization: Quantization | None = None  # HF: quantization_config of the method "biollm"
 
     def __post_init__(self) -> None:
         _bounded("vocab_size", self.vocab_size, MAX_VOCAB_SIZE)
@@ -160,6 +196,21 @@ class ModelConfig:
                         value=token_id,
                     )
         self._check_model_type()
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        """Whether the groups of a quantized model divide the inputs of each of its linear layers."""
+        if self.quantization is None or self.quantization.group_size is None:
+            return
+        widths = {"dim": self.dim, "n_heads * head_dim": self.n_heads * self.head_size, "ffn_dim": self.ffn_dim}
+        for name, width in widths.items():
+            if width % self.quantization.group_size:
+                raise ConfigError(
+                    f"group_size {self.quantization.group_size} does not divide {name} ({width}), the inputs of a "
+                    f"linear layer: use a divisor of {math.gcd(*widths.values())}",
+                    field="group_size",
+                    value=self.quantization.group_size,
+                )
 
     def _check_model_type(self) -> None:
         if self.model_type not in ARCHITECTURES:

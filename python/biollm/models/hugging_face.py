@@ -11,9 +11,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from biollm.errors import ConfigError
-from biollm.models.config import ARCHITECTURES, ModelConfig, RopeScaling, is_int
+from biollm.models.config import ARCHITECTURES, ModelConfig, Quantization, RopeScaling, is_int
 
-__all__ = ["from_hf", "special_ids", "to_hf"]
+__all__ = ["QUANT_METHOD", "from_hf", "special_ids", "to_hf"]
+
+QUANT_METHOD: Final = "biollm"
+"""What `quantization_config` calls the layers of `models/quantized.py`."""
+QUANTIZED_PREFIX: Final = "biollm_"
+"""Stands before the `model_type` of a quantized model. `transformers` goes by that name: not knowing the method of a
+`quantization_config` it would go on, with a warning, and fill the layers with random weights."""
 
 
 def to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -50,12 +56,18 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         hf["sliding_window"] = None
     if config.model_type in ("qwen2", "qwen3"):
         hf["use_sliding_window"] = False
+    if (quantization := config.quantization) is not None:
+        group_size = {} if quantization.group_size is None else {"group_size": quantization.group_size}
+        hf["model_type"] = QUANTIZED_PREFIX + config.model_type
+        hf["quantization_config"] = {"quant_method": QUANT_METHOD, "bits": quantization.bits, **group_size}
     return hf
 
 
 def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
     """See `ModelConfig.from_hf`."""
     model_type = hf.get("model_type")
+    if isinstance(model_type, str) and hf.get("quantization_config") is not None:
+        model_type = model_type.removeprefix(QUANTIZED_PREFIX)
     if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
         raise ConfigError(
             f"model_type {model_type!r} is not supported (supported: {', '.join(ARCHITECTURES)})",
@@ -96,6 +108,7 @@ def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
         qk_norm=model_type == "qwen3",
         init_std=None if options.get("initializer_range") is None else _number(options, "initializer_range"),
         model_type=model_type,
+        quantization=_quantization_from_hf(hf.get("quantization_config")),
         **special_ids(options, _integer(options, "vocab_size")),
     )
 
@@ -136,7 +149,6 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "attention_dropout": (None, 0, 0.0),
     "partial_rotary_factor": (None, 1, 1.0),
     "pretraining_tp": (None, 1),
-    "quantization_config": (None,),
     "num_experts": (None, 0),
     "num_local_experts": (None, 0),
     "is_encoder_decoder": (None, False),
@@ -209,6 +221,19 @@ def _rope_scaling_to_hf(scaling: RopeScaling | None) -> dict[str, Any] | None:
         "high_freq_factor": scaling.high_freq_factor,
         "original_max_position_embeddings": scaling.original_max_seq_len,
     }
+
+
+def _quantization_from_hf(found: Any) -> Quantization | None:
+    if found is None:
+        return None
+    method = found.get("quant_method") if isinstance(found, Mapping) else None
+    if method != QUANT_METHOD:
+        raise ConfigError(
+            f"option quantization_config={found!r} is not supported (supported: quant_method {QUANT_METHOD!r})",
+            field="quantization_config",
+            value=found,
+        )
+    return Quantization(found.get("bits"), found.get("group_size"))
 
 
 def _integer(options: Mapping[str, Any], key: str) -> int:

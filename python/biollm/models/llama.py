@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from biollm.models.config import ModelConfig, RopeScaling
+from biollm.models.quantized import replace_linears
 
 __all__ = ["Cache", "Decoder", "Llama", "RMSNorm", "Rotary", "document_mask"]
 
@@ -38,7 +39,8 @@ class Llama(nn.Module):
     """A decoder-only language model.
 
     Built on the current default device and dtype with random weights (`init_weights`); under `torch.device("meta")`
-    it allocates nothing.
+    it allocates nothing. With `config.quantization` the linear layers of the blocks are those of `models/quantized.py`,
+    zeros until they are loaded.
 
     Attributes:
         config: what it is made of.
@@ -50,6 +52,8 @@ class Llama(nn.Module):
         super().__init__()
         self.config = config
         self.model = Decoder(config)
+        if config.quantization is not None:
+            replace_linears(self.model.layers, config.quantization)
         # A tied model has no output layer of its own, so no tensor appears twice in its state or its file.
         self.lm_head = None if config.tie_embeddings else nn.Linear(config.dim, config.vocab_size, bias=False)
         self.init_weights()

@@ -342,6 +342,36 @@ def _train_came(manifest: Manifest, now: Volume) -> Volume:
     return replace(now, validation_tokens=_count(manifest, "validation_tokens"))
 
 
+def _quantize_seconds(options: Options, came: Volume, table: Table) -> float | None:
+    """Calibration documents pass each block some six times, held-out ones twice; then the columns are rounded."""
+    if came.parameters is None:
+        return None
+    passes = table["calibration_passes"] * float(options["calibration_documents"])
+    passes += 2 * float(options["evaluation_documents"])
+    tokens = passes * table["tokens_per_document"]
+    return table["fixed_s"] + came.parameters * (2 * tokens / table["flops_per_s"] + table["s_per_parameter"])
+
+
+def _quantize_memory(options: Options, came: Volume, table: Table) -> float | None:
+    if came.parameters is None:
+        return None
+    return table["memory_fixed"] + table["copies"] * 4 * came.parameters
+
+
+def _quantize_gives(options: Options, came: Volume, table: Table) -> Volume:
+    if came.size_bytes is None or came.parameters is None:
+        return Volume(parameters=came.parameters, vocab_size=came.vocab_size)
+    # Embeddings stay as they are, so a small model shrinks by less than its blocks do.
+    blocks = came.parameters * table["share_in_blocks"]
+    word = float(options["bits"]) / 8 + (0.0 if options["bits"] == 8 else 0.04)
+    size = blocks * word + (came.parameters - blocks) * 4
+    return Volume(size_bytes=size, parameters=came.parameters, vocab_size=came.vocab_size)
+
+
+def _quantize_came(manifest: Manifest, now: Volume) -> Volume:
+    return replace(now, parameters=_count(manifest, "parameters"))
+
+
 def _generate_seconds(options: Options, came: Volume, table: Table) -> float | None:
     if came.parameters is None:
         return None
@@ -403,6 +433,9 @@ _MODELS: Final[Mapping[str, _Model]] = MappingProxyType(
         "select": _Model(_select_seconds, _documents_memory, _documents_gives, _documents_came, _documents_shares),
         "tokenize": _Model(_tokenize_seconds, _documents_memory, _tokenize_gives, _tokenize_came, _tokenize_shares),
         "train": _Model(_train_seconds, _train_memory, _train_gives, _train_came, _no_shares, trains=True),
+        "quantize": _Model(
+            _quantize_seconds, _quantize_memory, _quantize_gives, _quantize_came, _no_shares, trains=True
+        ),
         "generate": _Model(
             _generate_seconds, _generate_memory, _generate_gives, _generate_came, _no_shares, trains=True
         ),

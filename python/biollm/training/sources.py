@@ -14,7 +14,7 @@ import torch
 
 from biollm.errors import ConfigError, FileError, FormatError, InputError
 from biollm.manifest import InputRecord, Manifest
-from biollm.models.checkpoints import read_config
+from biollm.models.checkpoints import read_config, refuse_quantized
 from biollm.partial import work_key
 from biollm.tokenization.shards import Shards
 from biollm.training.options import ALGORITHM_VERSION, TrainOptions, matched_options
@@ -65,6 +65,7 @@ def _check_start(shards: Shards, start: Path, options: TrainOptions) -> None:
             field="start",
         )
     config = read_config(start)
+    refuse_quantized(start, config, "training", field="start")
     if config.vocab_size < shards.vocab_size:
         raise InputError(
             f"the model has {config.vocab_size} token ids, the shards {shards.vocab_size}", path=start, field="start"
