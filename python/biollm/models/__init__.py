@@ -12,19 +12,34 @@ from biollm.models.sizes import SIZES, model_config
 
 if TYPE_CHECKING:
     from biollm.models.checkpoints import load_checkpoint, save_checkpoint
+    from biollm.models.classifier import LlamaClassifier, load_classifier, save_classifier
     from biollm.models.llama import Llama
 else:
     from biollm.lazy import lazy_names
 
     _HOMES = {
         "Llama": "llama",
+        "LlamaClassifier": "classifier",
         "load_checkpoint": "checkpoints",
+        "load_classifier": "classifier",
         "save_checkpoint": "checkpoints",
+        "save_classifier": "classifier",
     }
-    __getattr__, __dir__ = lazy_names(__name__, _HOMES, torch={"checkpoints", "llama"})
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES, torch={"checkpoints", "classifier", "llama"})
 
 
-__all__ = ["SIZES", "Llama", "ModelConfig", "RopeScaling", "load_checkpoint", "model_config", "save_checkpoint"]
+__all__ = [
+    "SIZES",
+    "Llama",
+    "LlamaClassifier",
+    "ModelConfig",
+    "RopeScaling",
+    "load_checkpoint",
+    "load_classifier",
+    "model_config",
+    "save_checkpoint",
+    "save_classifier",
+]
 
 
 def __dir__() -> list[str]:
