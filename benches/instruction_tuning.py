@@ -17,11 +17,8 @@ abstracts that the classifier is judged on; what nearly equals either is left ou
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
-import statistics
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -52,9 +52,7 @@ class LlamaClassifier(nn.Module):
         """Normal weights of a standard deviation of 0.02: at first all classes are about as likely."""
         self.score.weight.normal_(0.0, HEAD_STD)
 
-    def forward(
-        self, tokens: Tensor, *, positions: Tensor | None = None, document_ids: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, *, positions: Tensor | None = None, document_ids: Tensor | None = None) -> Tensor:
         """Logits (batch, seq, classes) at each of `tokens` (batch, seq); those of a text stand at its last token.
 
         Args:

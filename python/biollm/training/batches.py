@@ -197,10 +197,7 @@ class PackedStream:
         """Documents of an epoch in their order, and the ends of each in the epoch's tokens: (documents,) both."""
         if epoch not in self._orders:
             count = self.documents.num_documents
-            if self.seed is None:
-                order = np.arange(count, dtype=np.int64)
-            else:
-                order = shuffled(self.seed, epoch, count)
+            order = np.arange(count, dtype=np.int64) if self.seed is None else shuffled(self.seed, epoch, count)
             self._orders = {key: value for key, value in self._orders.items() if key == epoch - 1}
             self._orders[epoch] = (order, np.cumsum(self.documents.lengths[order]))
         return self._orders[epoch]

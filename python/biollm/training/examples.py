@@ -131,7 +131,7 @@ def labelled(rows: Rows, tokenizer: Tokenizer, options: TrainOptions) -> Sides:
     for index, label in enumerate(labels):
         if train.labels is not None and not (train.labels == index).any():
             raise InputError(
-                f"the label {label!r} occurs in held-out documents only: lower validation_fraction or take another seed",
+                f"the label {label!r} occurs in held-out documents only: lower validation_fraction or change seed",
                 field=options.label,
                 value=label,
             )

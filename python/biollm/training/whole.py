@@ -66,7 +66,10 @@ class WholeStream:
         longest = int(self.documents.lengths.max())
         if longest > seq_len:
             raise ConfigError(
-                f"an example has {longest} tokens, over seq_len {seq_len}", field="seq_len", value=seq_len, limit=longest
+                f"an example has {longest} tokens, over seq_len {seq_len}",
+                field="seq_len",
+                value=seq_len,
+                limit=longest,
             )
         if int(examples.tokens.max()) >= vocab_size:
             raise FormatError(f"there is a token id {int(examples.tokens.max())}, but the model has {vocab_size} ids")
