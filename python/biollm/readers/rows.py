@@ -188,7 +188,7 @@ def _some_text(file: SourceFile) -> str:
         schema = pq.read_schema(file.path)
     except (pa.ArrowInvalid, OSError):
         return "text"  # the reader says what is wrong with it
-    texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    texts: list[str] = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     if "text" in texts or not texts:
         return "text"
     return next((name for name in texts if name not in ("id", "source", "meta")), texts[0])

@@ -72,7 +72,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             if called.__name__ == "replace":
                 return self._replaced(owner, *args)
             if called.__name__ == "join":
-                return self._strung(*args, owner)
+                return self._strung(args[0], owner)
         return super().call(context, called, *args, **kwargs)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:

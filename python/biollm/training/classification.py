@@ -55,7 +55,7 @@ class Scores:
         """By class, and which is taken for which."""
         given, there = self.confusion.sum(0), self.confusion.sum(1)
         right = np.diag(self.confusion)
-        rows = tuple(
+        rows: tuple[tuple[Scalar, ...], ...] = tuple(
             (
                 label,
                 int(there[i]),
@@ -65,7 +65,9 @@ class Scores:
             )
             for i, label in enumerate(self.labels)
         )
-        confused = tuple((label, *map(int, row)) for label, row in zip(self.labels, self.confusion, strict=True))
+        confused: tuple[tuple[Scalar, ...], ...] = tuple(
+            (label, *map(int, row)) for label, row in zip(self.labels, self.confusion, strict=True)
+        )
         return (
             Table("Held-out documents by label", ("label", "documents", "precision", "recall", "F1"), rows),
             Table("Label (row) and what was given (column)", ("label", *self.labels), confused),

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from biollm.results import Progress, Scalar
 
 LOG: Final = logging.getLogger("biollm.train")
-_SOURCE_PATHS = str | os.PathLike
 
 
 def tune(
@@ -114,17 +113,14 @@ class _Prepared:
     def outcome(self, fitted: Fitted, rows: Rows, options: TrainOptions) -> Outcome:
         """What is known when training has ended."""
         sides, validation = self.sides, self.task.validation
-        names = ("conversations", "answer_tokens") if options.objective == "instruct" else ("documents", "labels")
-        amounts = (
-            [len(sides.labels)] * 2 if sides.labels else [_loss_tokens(s) for s in (sides.train, sides.validation)]
-        )
-        counts = {
-            f"train_{names[0]}": len(sides.train),
-            f"validation_{names[0]}": len(sides.validation),
-            **({"labels": len(sides.labels), "documents_truncated": sides.truncated} if sides.labels else {}),
-            **({} if sides.labels else {f"train_{names[1]}": amounts[0], f"validation_{names[1]}": amounts[1]}),
-            "rows_skipped": len(rows.rejected),
-        }
+        what = "documents" if sides.labels else "conversations"
+        answers = [_loss_tokens(side) for side in (sides.train, sides.validation)]
+        counts = {f"train_{what}": len(sides.train), f"validation_{what}": len(sides.validation)}
+        if sides.labels:
+            counts |= {"labels": len(sides.labels), "documents_truncated": sides.truncated}
+        else:
+            counts |= {"train_answer_tokens": answers[0], "validation_answer_tokens": answers[1]}
+        counts["rows_skipped"] = len(rows.rejected)
         scores = fitted.examined
         facts: dict[str, Scalar] = {"objective": options.objective, **counts, **(scores.facts() if scores else {})}
         measured = None
@@ -137,7 +133,7 @@ class _Prepared:
             parameters=fitted.parameters,
             train_tokens=self.task.train.documents.num_tokens,
             # Of an instruction only the answers are scored, so bits a byte are those of the answers' bytes.
-            validation_tokens=0 if sides.labels else amounts[1],
+            validation_tokens=answers[1],
             validation_bytes=sides.validation_bytes,
             baselines=measured,
             device="",
@@ -182,12 +178,9 @@ def _classify(rows: Rows, folder: Path, config: ModelConfig, tokenizer: Tokenize
     sides = labelled(rows, tokenizer, options)
 
     def model(placement: Placement) -> LlamaClassifier:
-        if options.new_weights:
-            decoder = Llama(config).model
-        else:
-            decoder = load_checkpoint(folder, dtype=placement.weights).model
+        started = Llama(config) if options.new_weights else load_checkpoint(folder, dtype=placement.weights)
         made = LlamaClassifier(config, sides.labels)
-        made.model = decoder
+        made.model = started.model
         return made.to(placement.device, placement.weights)
 
     train, validation = _streams(sides, config, options)
@@ -246,5 +239,5 @@ def _write_rejected(output: Path, rows: Rows) -> str:
 
 
 def _paths(source: Any) -> list[Path]:
-    sources = [source] if isinstance(source, _SOURCE_PATHS) else source if isinstance(source, list | tuple) else []
-    return [Path(item) for item in sources if isinstance(item, _SOURCE_PATHS)]
+    sources = source if isinstance(source, list | tuple) else [source]
+    return [Path(item) for item in sources if isinstance(item, str | os.PathLike)]
