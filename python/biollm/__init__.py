@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         LimitError,
         MissingExtra,
     )
-    from biollm.inference import LLM, Completion, generate
+    from biollm.inference import LLM, Classifier, Completion, generate
     from biollm.readers import read
     from biollm.selection import Selection, select
     from biollm.tokenization import Shards, Tokenizer, tokenize
@@ -30,6 +30,7 @@ else:
     _HOMES = {
         "BiollmError": "errors",
         "Checkpoint": "training",
+        "Classifier": "inference",
         "Completion": "inference",
         "ConfigError": "errors",
         "DedupResult": "deduplication",
@@ -58,6 +59,7 @@ __version__: str
 __all__ = [
     "BiollmError",
     "Checkpoint",
+    "Classifier",
     "Completion",
     "ConfigError",
     "DedupResult",

@@ -155,7 +155,9 @@ def _opened(path: str | os.PathLike[str]) -> Callable[[Rows], Iterator[Row]]:
 
 def _of_file(file: SourceFile, rows: Rows) -> Iterator[Row]:
     if file.format == "parquet":
-        yield from _of_documents(as_documents(Path(file.path), text=_some_text(file)), rows, file.path)
+        name = _some_text(file)
+        for row in _of_documents(as_documents(Path(file.path), text=name), rows, file.path):
+            yield row if name == "text" else replace(row, fields={**row.fields, name: row.fields["text"]})
         return
     # The native reader finds the lines; what they hold is not only text.
     reader = StreamReader(replace(file, format="lines"), ReadOptions(on_error="skip" if rows.skip else "raise"))

@@ -153,11 +153,11 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
         deterministic=deterministic,
         threads=threads,
     )
+    if options.lora_rank and start is None:
+        raise ConfigError("lora_rank needs start: new weights are not adapted", field="lora_rank", value=lora_rank)
     if options.objective != "pretrain":
         return tune(source, start, options, output=Path(output), progress=progress)
     shards = [item if isinstance(item, Shards) else Shards.open(item) for item in listed(source)]
-    if options.lora_rank and start is None:
-        raise ConfigError("lora_rank needs start: new weights are not adapted", field="lora_rank", value=lora_rank)
     folders = [*(item.folder for item in shards), *([Path(start)] if start is not None else [])]
     return pretrain(
         shards,

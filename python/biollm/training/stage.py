@@ -32,6 +32,9 @@ def run(context: StageContext, options: TrainOptions) -> Checkpoint:
         wrong = f", not {unfit[0].name!r}" if unfit else ""
         raise ConfigError(f"the objective {options.objective} takes {takes}{wrong}", field="inputs")
     start = starts[0] if starts else None
+    if options.lora_rank and start is None:
+        message = "lora_rank needs a checkpoint among the inputs: new weights are not adapted"
+        raise ConfigError(message, field="lora_rank")
     if others:
         records = [item.record for item in context.inputs if item.record is not None]
         return tune(
