@@ -131,7 +131,7 @@ def labelled(rows: Rows, tokenizer: Tokenizer, options: TrainOptions) -> Sides:
     for index, label in enumerate(labels):
         if train.labels is not None and not (train.labels == index).any():
             raise InputError(
-                f"the label {label!r} occurs in held-out documents only: lower validation_fraction or change seed",
+                f"the label {label!r} is in held-out documents only: lower validation_fraction or change split_seed",
                 field=options.label,
                 value=label,
             )
@@ -150,7 +150,7 @@ def _both_sides(
     if not encoded:
         skipped = f"; {len(rows.rejected)} rows were skipped" if rows.rejected else ""
         raise InputError(f"{rows.description}: no row is left to train on{skipped}", field="source")
-    out = held_out(groups, fraction=options.validation_fraction, seed=options.seed)
+    out = held_out(groups, fraction=options.validation_fraction, seed=options.split_seed)
     if out.all():
         message = f"{rows.description}: every row is on the validation side: lower validation_fraction"
         raise InputError(message, field="validation_fraction")

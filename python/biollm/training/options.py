@@ -15,7 +15,7 @@ UNMATCHED_OPTIONS: Final = frozenset({"threads", "checkpoint_every"})
 OBJECTIVES: Final = ("pretrain", "instruct", "classify")
 LORA_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _LORA: Final = frozenset({"lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "save_adapter"})
-_ROWS: Final = frozenset({"group", "validation_fraction", "on_error"})
+_ROWS: Final = frozenset({"group", "validation_fraction", "split_seed", "on_error"})
 _OF_OBJECTIVE: Final = {
     "pretrain": frozenset[str](),
     "instruct": frozenset({"messages", "question", "answer"}) | _ROWS,
@@ -46,6 +46,7 @@ class TrainOptions:
         text, label: of ``classify``: what is classified, and the name of its class.
         group: rows of one group are on one side of the split; None = ``cluster_id`` where there is one, else ``id``.
         validation_fraction: share of the groups that are held out, in [0, 1).
+        split_seed: draws the groups that are held out, whatever ``seed`` is, so that runs of several seeds compare.
         on_error: ``raise`` at the first malformed row or one longer than ``seq_len``, or ``skip`` and count it.
         new_weights: of ``classify``: start from random weights in the shape of the checkpoint, to see what its own
             are worth.
@@ -91,6 +92,7 @@ class TrainOptions:
     label: str = "label"
     group: str | None = None
     validation_fraction: float = 0.05
+    split_seed: int = 0
     on_error: Literal["raise", "skip"] = "raise"
     new_weights: bool = False
     lora_rank: int = 0
@@ -162,6 +164,7 @@ class TrainOptions:
 
     def _check_rows(self) -> None:
         _one_of("on_error", self.on_error, ("raise", "skip"))
+        _integer("split_seed", self.split_seed, 0, 2**63 - 1)
         _number("validation_fraction", self.validation_fraction, 0.0, 1.0, open_high=True)
         for name in ("messages", "question", "answer", "text", "label", "group"):
             if not isinstance(value := getattr(self, name), str) and not (name == "group" and value is None):

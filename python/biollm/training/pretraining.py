@@ -50,6 +50,7 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
     label: str = "label",
     group: str | None = None,
     validation_fraction: float = 0.05,
+    split_seed: int = 0,
     on_error: Literal["raise", "skip"] = "raise",
     new_weights: bool = False,
     lora_rank: int = 0,
@@ -93,8 +94,8 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
             raises ends the run, unwritten.
         objective, size, steps, epochs, seq_len, batch_size, accumulation: what is trained, and how much; see
             `TrainOptions`.
-        messages, question, answer, text, label, group, validation_fraction, on_error, new_weights: of rows; see
-            `TrainOptions`.
+        messages, question, answer, text, label, group: which fields of rows are what; see `TrainOptions`.
+        validation_fraction, split_seed, on_error, new_weights: of rows; see `TrainOptions`.
         lora_rank, lora_alpha, lora_dropout, lora_targets, save_adapter: of low-rank adaptation; see `TrainOptions`.
         lr, schedule, warmup_fraction, decay_fraction, final_lr_fraction: the rate over time; see `TrainOptions`.
         weight_decay, beta1, beta2, eps, clip_norm: of AdamW and the gradient; see `TrainOptions`.
@@ -128,6 +129,7 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
         label=label,
         group=group,
         validation_fraction=validation_fraction,
+        split_seed=split_seed,
         on_error=on_error,
         new_weights=new_weights,
         lora_rank=lora_rank,
