@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import biollm
 from base_models import CONTEXT, base_model, pairs
+from biollm import recipe
 from biollm.errors import BiollmError, ConfigError, InputError
 from biollm.manifest import Manifest
 from biollm.models import load_checkpoint
@@ -219,6 +220,63 @@ def test_a_killed_run_ends_as_an_uncut_one(base: Path, tmp_path: Path) -> None:
     assert [(item.kept, item.done) for item in checkpoint.manifest.resumptions] == [(6, 8)]
     assert checkpoint.manifest.outputs == uncut.manifest.outputs
     assert [s.y for s in checkpoint.summary().series] == [s.y for s in uncut.summary().series]
+
+
+RECIPE = """
+[[stage]]
+name = "answers"
+verb = "read"
+inputs = ["*.jsonl.gz"]
+text = "answer"
+
+[[stage]]
+name = "unique"
+verb = "dedup"
+inputs = ["answers"]
+
+[[stage]]
+name = "tuned"
+verb = "train"
+inputs = ["base", "unique"]
+objective = "instruct"
+answer = "text"
+on_error = "skip"
+seq_len = 128
+steps = 2
+lora_rank = 2
+lora_targets = ["q_proj"]
+
+[[stage]]
+name = "again"
+verb = "train"
+inputs = ["b.jsonl.gz", "tuned", "a.jsonl.gz"]
+objective = "instruct"
+seq_len = 128
+steps = 1
+
+[[stage]]
+name = "answer"
+verb = "generate"
+inputs = ["again"]
+prompts = ["what of the heart ?"]
+max_tokens = 4
+chat = true
+"""
+
+
+def test_in_a_recipe_and_a_second_run_runs_nothing(tmp_path: Path) -> None:
+    base_model(tmp_path / "base")
+    write_lines(tmp_path / "a.jsonl.gz", pairs(20))
+    write_lines(tmp_path / "b.jsonl.gz", [row | {"id": f"b{row['id']}"} for row in pairs(12)])
+    (tmp_path / "r.toml").write_text(RECIPE)
+    first = recipe.run(tmp_path / "r.toml", output=tmp_path / "RUN")
+    assert [stage.status for stage in first.stages] == ["complete"] * 5
+    counts = Manifest.read(tmp_path / "RUN" / "tuned").counts
+    assert counts["train_conversations"] + counts["validation_conversations"] < 32  # those that dedup kept
+    second = recipe.run(tmp_path / "r.toml", output=tmp_path / "RUN")
+    assert [stage.status for stage in second.stages] == ["matched"] * 5, [stage.reason for stage in second.stages]
+    completion = json.loads((tmp_path / "RUN/answer/completions.jsonl").read_text())
+    assert completion["prompt"] == "<|user|>what of the heart ?<|end|><|assistant|>"
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ def run(context: StageContext, options: TrainOptions) -> Checkpoint:
     from biollm.manifest import InputRecord
     from biollm.tokenization.shards import Shards
     from biollm.training.pretraining import pretrain
+    from biollm.training.sources import record
     from biollm.training.tuning import tune
 
     shards = [item for item in context.inputs if item.kind == "shards"]
@@ -36,13 +37,12 @@ def run(context: StageContext, options: TrainOptions) -> Checkpoint:
         message = "lora_rank needs a checkpoint among the inputs: new weights are not adapted"
         raise ConfigError(message, field="lora_rank")
     if others:
-        records = [item.record for item in context.inputs if item.record is not None]
         return tune(
             [item.path for item in others],
             start,
             options,
             output=context.folder,
-            inputs=records if len(records) == len(context.inputs) else None,
+            inputs=[item.record or (None if item in others else record(Path(item.path))) for item in context.inputs],
             progress=context.progress,
             log=context.log,
         )

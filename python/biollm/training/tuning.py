@@ -51,13 +51,14 @@ def tune(
     options: TrainOptions,
     *,
     output: Path,
-    inputs: Sequence[InputRecord] | None = None,
+    inputs: Sequence[InputRecord | None] = (),
     progress: Progress | None = None,
     log: logging.Logger = LOG,
 ) -> Checkpoint:
     """``train`` of rows: what the function and the recipe's stage have in common.
 
-    ``inputs``: what the manifest says of rows and checkpoint; None: as the reader of the rows knows them.
+    ``inputs``: what the manifest says of rows and checkpoint, in order, None for a file that its reader records; empty:
+    rows, then checkpoint.
     """
     timer = StageTimer()
     if start is None:
@@ -98,8 +99,12 @@ def tune(
             dtype=str(placement.autocast or placement.weights).removeprefix("torch."),
             resumptions=partial.resumptions,
         )
-        known = rows.records or [InputRecord(rows.description, "memory", content)]
-        return finish(output, outcome, fitted, inputs or [*known, record(folder)], partial, timer)
+        if inputs:
+            files = (item for item in rows.records if item.kind != "stage")
+            known = [given or next(files) for given in inputs]
+        else:
+            known = [*(rows.records or [InputRecord(rows.description, "memory", content)]), record(folder)]
+        return finish(output, outcome, fitted, known, partial, timer)
 
 
 @dataclass(frozen=True)
