@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -203,21 +206,17 @@ def test_as_a_stage_and_what_the_manifest_says(base: Path, tmp_path: Path) -> No
 
 
 def test_a_killed_run_ends_as_an_uncut_one(base: Path, tmp_path: Path) -> None:
-    class Cut(Exception):  # noqa: N818
-        pass
-
-    def cut(done: int, total: int | None) -> None:
-        if done == 8:
-            raise Cut
-
-    options = FAST | {"steps": 14, "checkpoint_every": 3, "validate_every": 5, "validation_fraction": 0.2}
     lines = write_lines(tmp_path / "rows.jsonl.gz", pairs(60))
+    options = {"steps": 14, "checkpoint_every": 3, "validate_every": 5, "validation_fraction": 0.2, **FAST}
+    run = {"output": str(tmp_path / "cut"), "options": {"source": str(lines), "start": str(base), **options}}
+    runs = [{**run, "kill": ["reported", 8]}, {**run, "kill": ["publishing", "model.safetensors"]}]
+    program = [sys.executable, str(Path(__file__).with_name("killed_runs.py"))]
+    done = subprocess.run(program, input=json.dumps(runs), capture_output=True, text=True, timeout=300, check=False)
+    assert json.loads(done.stdout) == [-signal.SIGKILL] * 2, done.stderr
     uncut = biollm.train(lines, start=base, output=tmp_path / "uncut", **options)
-    with pytest.raises(Cut):
-        biollm.train(lines, start=base, output=tmp_path / "cut", progress=cut, **options)
     # The same rows from elsewhere are the same work.
     checkpoint = biollm.train(pairs(60), start=base, output=tmp_path / "cut", **options)
-    assert [(item.kept, item.done) for item in checkpoint.manifest.resumptions] == [(6, 8)]
+    assert [(item.kept, item.done) for item in checkpoint.manifest.resumptions] == [(6, 8), (6, 9)]
     assert checkpoint.manifest.outputs == uncut.manifest.outputs
     assert [s.y for s in checkpoint.summary().series] == [s.y for s in uncut.summary().series]
 
