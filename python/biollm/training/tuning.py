@@ -9,7 +9,6 @@ model only its head.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from biollm import _native
 from biollm.atomic import write_bytes
 from biollm.errors import ConfigError, InputError
 from biollm.manifest import InputRecord, StageTimer
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from biollm.results import Progress, Scalar
 
 LOG: Final = logging.getLogger("biollm.train")
+HASHED_BYTES: Final = 8 << 20
 
 
 def tune(
@@ -231,11 +232,12 @@ def _loss_tokens(examples: Examples) -> int:
 
 def _content(sides: Sides) -> str:
     """A hash of all examples: what a run that goes on must have in common, wherever they came from."""
-    digest = hashlib.blake2b(digest_size=16)
+    parts: list[str] = []
     for side in (sides.train, sides.validation):
         for array in (side.tokens, side.offsets, side.mask, side.labels):
-            digest.update(b"-" if array is None else array.tobytes())
-    return digest.hexdigest()
+            data = b"" if array is None else array.tobytes()
+            parts += [_native.hash_bytes(data[at : at + HASHED_BYTES]) for at in range(0, len(data) or 1, HASHED_BYTES)]
+    return _native.hash_bytes("".join(parts).encode())
 
 
 def _write_rejected(output: Path, rows: Rows) -> str:
