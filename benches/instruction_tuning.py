@@ -3,7 +3,8 @@
 Three questions, each with its bar:
 
 - Does instruction tuning on MedQuAD lower the loss on held-out answers by at least 0.3 nat a token against the base?
-- Is the abstract classifier within 3 points of scikit-learn's TF-IDF with logistic regression on the same split?
+- Is the abstract classifier within 3 points of scikit-learn's TF-IDF with logistic regression on the same split (the
+  better of two strengths of regularisation)?
 - Does the pretrained start beat the same model from scratch?
 
 The base is pretrained on abstracts, open-access articles and snippets of PubMed, without any of MedQuAD and without the
