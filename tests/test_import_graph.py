@@ -46,6 +46,8 @@ ONLY_IN = {
     "safetensors": {"models", "inference", "training"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "jinja2": {"tokenization"},
+    "peft": {"training"},
     "transformers": set[str](),
     "tokenizers": set[str](),
 }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         MissingExtra,
     )
     from biollm.evaluation import Evaluation, evaluate
-    from biollm.inference import LLM, Completion, generate
+    from biollm.inference import LLM, Classifier, Completion, generate
     from biollm.quantization import quantize
     from biollm.readers import read
     from biollm.selection import Selection, select
@@ -32,6 +32,7 @@ else:
     _HOMES = {
         "BiollmError": "errors",
         "Checkpoint": "training",
+        "Classifier": "inference",
         "Completion": "inference",
         "ConfigError": "errors",
         "DedupResult": "deduplication",
@@ -63,6 +64,7 @@ __version__: str
 __all__ = [
     "BiollmError",
     "Checkpoint",
+    "Classifier",
     "Completion",
     "ConfigError",
     "DedupResult",

@@ -199,6 +199,17 @@ def test_training_grows_with_steps_model_and_batch() -> None:
     assert guess("train", TRAIN, Volume()).wall_s is None
 
 
+def test_rows_are_taken_for_tokens_by_their_bytes() -> None:
+    rows = Volume(text_bytes=4e7, documents=1e4, vocab_size=4096, parameters=1_836_160)
+    options = TRAIN | {"steps": None, "epochs": 2.0, "objective": "instruct", "validation_fraction": 0.25}
+    work = train_work(options, rows)
+    assert work is not None
+    assert work.steps * work.step_tokens == pytest.approx(2 * 0.75e7, rel=0.01)
+    assert guess("train", options, rows).wall_s is not None
+    assert guess("train", options, rows).memory_bytes is not None
+    assert guess("train", TRAIN, rows).wall_s is None
+
+
 def test_the_work_of_training_is_counted() -> None:
     work = train_work(TRAIN | {"validate_every": 1000}, replace(SHARDS, validation_tokens=None))
     assert work is not None

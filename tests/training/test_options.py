@@ -60,6 +60,8 @@ def test_the_function_has_the_options_and_their_defaults() -> None:
         ("seed", 2**63),
         ("threads", 0),
         ("threads", 10**6),
+        ("objective", "reason"),
+        ("lora_rank", -1),
     ],
 )
 def test_a_value_out_of_range_names_its_field_and_the_way_out(field: str, value: Any) -> None:
@@ -81,6 +83,47 @@ def test_a_wrong_type_is_a_type_error(field: str, value: Any) -> None:
 def test_steps_and_epochs_together_are_refused() -> None:
     with pytest.raises(ConfigError, match="leave one out"):
         TrainOptions(steps=3, epochs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("objective", "field", "value"),
+    [
+        ("instruct", "validation_fraction", 1.0),
+        ("instruct", "split_seed", -1),
+        ("classify", "on_error", "ignore"),
+        ("instruct", "lora_alpha", 0.0),
+        ("instruct", "lora_dropout", 1.0),
+    ],
+)
+def test_values_of_rows_and_of_adapters(objective: str, field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match="use") as caught:
+        TrainOptions(**{"objective": objective, field: value})
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("objective", "field", "value"),
+    [
+        ("pretrain", "question", "q"),
+        ("pretrain", "split_seed", 1),
+        ("instruct", "new_weights", True),
+        ("classify", "answer", "a"),
+    ],
+)
+def test_an_option_of_another_objective_is_refused(objective: str, field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"{field} is an option of .*, not of the objective {objective}"):
+        TrainOptions(**{"objective": objective, field: value})
+
+
+def test_the_options_that_count_are_those_of_the_objective() -> None:
+    before = {"size", "steps", "epochs", "seq_len", "batch_size", "accumulation", "lr", "schedule", "warmup_fraction"}
+    before |= {"decay_fraction", "final_lr_fraction", "weight_decay", "beta1", "beta2", "eps", "clip_norm"}
+    before |= {"validate_every", "seed", "device", "dtype", "deterministic"}
+    assert set(TrainOptions().matched()) == before
+    rows = {"objective", "group", "validation_fraction", "split_seed", "on_error"}
+    assert set(TrainOptions(objective="classify").matched()) == before | rows | {"text", "label", "new_weights"}
+    lora = {"lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "save_adapter"}
+    assert set(TrainOptions(lora_rank=2).matched()) == before | lora
 
 
 def test_whole_numbers_are_numbers() -> None:

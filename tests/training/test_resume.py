@@ -409,10 +409,10 @@ def test_by_time_saving_is_rare_and_never_too_rare(
     costs = iter([1.0, 100.0, 0.0])
     write = resume.Trainee.write
 
-    def slow(self: resume.Trainee, folder: Path, steps: int) -> dict[str, str]:
+    def slow(self: resume.Trainee, folder: Path, steps: int, **options: Any) -> dict[str, str]:
         nonlocal now
         now += next(costs, 0.0)
-        return write(self, folder, steps)
+        return write(self, folder, steps, **options)
 
     def tick(done: int, total: int | None) -> None:
         nonlocal now

@@ -32,7 +32,7 @@ SENTENCES: Final[Mapping[str, str]] = types.MappingProxyType(
         "dedup": "Remove near-duplicate documents.",
         "select": "Keep the documents that pass quality rules.",
         "tokenize": "Write documents as token shards.",
-        "train": "Train a Llama-style model on token shards.",
+        "train": "Train a Llama-style model on token shards, or tune one on rows.",
         "quantize": "Store a model's weights in 8 or 4 bits.",
         "generate": "Continue prompts with a trained model.",
         "evaluate": "Measure a model on questions and held-out documents.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from biollm.inference.classifier import Classification, Classifier
     from biollm.inference.completion import Completion, TokenLogprob
     from biollm.inference.completions import Completions, GenerateOptions, generate
     from biollm.inference.likelihood import Likelihood
@@ -17,6 +18,8 @@ else:
     from biollm.lazy import lazy_names
 
     _HOMES = {
+        "Classification": "classifier",
+        "Classifier": "classifier",
         "Completion": "completion",
         "Completions": "completions",
         "GenerateOptions": "completions",
@@ -26,14 +29,16 @@ else:
         "TokenLogprob": "completion",
         "generate": "completions",
     }
-    __getattr__, __dir__ = lazy_names(__name__, _HOMES, torch={"llm"})
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES, torch={"classifier", "llm"})
 
 
 __all__ = [
+    "LLM",
+    "Classification",
+    "Classifier",
     "Completion",
     "Completions",
     "GenerateOptions",
-    "LLM",
     "Likelihood",
     "SamplingOptions",
     "TokenLogprob",

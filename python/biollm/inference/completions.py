@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from biollm import _native
 from biollm.atomic import make_folder, write_bytes, write_json
+from biollm.errors import InputError
 from biollm.inference.completion import Completion
 from biollm.inference.llm import LLM, OnDisk, Prompts, folder_of
 from biollm.inference.sampling import SamplingOptions
@@ -93,6 +94,7 @@ class GenerateOptions(SamplingOptions):
         logprobs: how many likely tokens to report with their log-probabilities at each step (0: none).
         prompts: the texts to continue, where no documents are given.
         text: the column of the documents that holds the prompts.
+        chat: whether each prompt is a user's message, to be put into the checkpoint's chat template.
         device: auto (cuda where there is one), cpu, cuda.
         dtype: auto (bfloat16 on cuda, float32 on the CPU), float32, bfloat16, float16, float64.
         compile: whether torch.compile compiles the decode step; auto does for long runs.
@@ -100,6 +102,7 @@ class GenerateOptions(SamplingOptions):
 
     prompts: tuple[str, ...] = ()
     text: str = "text"
+    chat: bool = False
     device: str = "auto"
     dtype: str = "auto"
     compile: bool | Literal["auto"] = "auto"
@@ -120,6 +123,7 @@ def generate(
     seed: int | None = None,
     logprobs: int = 0,
     text: str = "text",
+    chat: bool = False,
     device: str = "auto",
     dtype: str = "auto",
     compile: bool | Literal["auto"] = "auto",  # noqa: A002  (as in LLM)
@@ -130,8 +134,8 @@ def generate(
 
     Args:
         checkpoint: a folder in Hugging Face layout, or what `train` returned.
-        prompts: a text, a list of texts, a list of token lists, or a `Path` to documents (a file or a stage's folder)
-            whose texts are the prompts.
+        prompts: a text, a list of texts, a list of token lists, a chat or a list of chats, or a `Path` to documents (a
+            file or a stage's folder) whose texts are the prompts.
         max_tokens: tokens to generate after each prompt, at most.
         temperature: 0 takes the likeliest token; above 0, samples from the logits divided by it.
         top_p: samples from the likeliest tokens that together have this probability; 1 takes all.
@@ -140,6 +144,7 @@ def generate(
         seed: of the sampling; `None` draws one.
         logprobs: how many of the likeliest tokens to give log-probabilities of, at each token; 0 gives none.
         text: the column of the documents that holds the prompts.
+        chat: whether each text is a user's message, to be put into the checkpoint's chat template.
         device: "cpu", "cuda", "cuda:1", …; "auto" is cuda where there is one, else the CPU.
         dtype: "float32", "bfloat16", "float16" or "float64"; "auto" is bfloat16 on cuda, float32 on the CPU.
         compile: whether to decode by a compiled step; "auto" compiles where that pays; see `LLM`.
@@ -162,6 +167,7 @@ def generate(
         seed=seed,
         logprobs=logprobs,
         text=text,
+        chat=chat,
         device=device,
         dtype=dtype,
         compile=compile,
@@ -197,10 +203,16 @@ def complete(
     """
     timer = StageTimer()
     llm = LLM(folder, device=options.device, dtype=options.dtype, compile=options.compile)
+    texts = [prompts] if isinstance(prompts, str) else prompts
+    if options.chat:
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError("chat=True makes chats of texts: leave it out for chats and token ids", field="chat")
+        prompts = [[{"role": "user", "content": text}] for text in texts]
     decoding = StageTimer()
     completions = llm.complete(prompts, options, progress)
     decode_s = decoding.wall_s
-    given = [list(c.prompt) if isinstance(c.prompt, tuple) else c.prompt for c in completions]
+    shown = [list(c.prompt) if isinstance(c.prompt, tuple) else c.prompt for c in completions]
+    given = list(texts) if options.chat else shown  # a stage is known by its options as they were written
     manifest = Manifest(
         verb="generate",
         kind="completions",

@@ -7,12 +7,14 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from biollm.errors import BiollmError, ConfigError, InputError, LimitError, require
 from biollm.inference.completion import Completion, Row
 from biollm.inference.sampling import SamplingOptions, uniforms
+from biollm.tokenization.chat import Chat, ChatTemplate, check_chat, is_chat
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +27,7 @@ __all__ = ["LLM", "OnDisk", "Prompts", "folder_of"]
 
 log = logging.getLogger("biollm.inference")
 
-Prompts = str | Sequence[str] | Sequence[Sequence[int]]
+Prompts = str | Sequence[str] | Sequence[Sequence[int]] | Chat | Sequence[Chat]
 
 MAX_BATCH_ROWS: Final = 32
 # The cache of one batch takes at most this much, unless a single row needs more.
@@ -84,7 +86,7 @@ class LLM:
         if compile not in (True, False, "auto"):
             raise ConfigError(f"compile must be True, False or 'auto', not {compile!r}", field="compile", value=compile)
         self.path = folder_of(path)
-        self.device, self.dtype = _place(device, dtype)
+        self.device, self.dtype = place(device, dtype)
         self.compile = compile
         self.model = load_checkpoint(self.path, device=self.device, dtype=self.dtype).requires_grad_(False).eval()
         self.config = self.model.config
@@ -109,7 +111,9 @@ class LLM:
         Prompts are batched by length; in fp32 a greedy continuation is the same whatever it is batched with.
 
         Args:
-            prompts: a text, a list of texts, or a list of lists (or arrays) of token ids.
+            prompts: a text, a list of texts, a list of lists (or arrays) of token ids, a chat, or a list of chats. A
+                chat is a list of `{"role": …, "content": …}`, the last one the user's; it is put into the checkpoint's
+                chat template. What looks like a special token in it stays text.
             max_tokens: tokens to generate after each prompt, at most.
             temperature: 0 takes the likeliest token; above 0, samples from the logits divided by it.
             top_p: samples from the likeliest tokens that together have this probability; 1 takes all.
@@ -123,9 +127,10 @@ class LLM:
 
         Raises:
             InputError: an empty prompt, an id outside the vocabulary, a prompt that with `max_tokens` exceeds
-                the model's context, an option out of range, a chat, text without a usable tokenizer: all found before
-                any work.
+                the model's context, an option out of range, a malformed chat or one for a checkpoint without a chat
+                template, text without a usable tokenizer: all found before any work.
             LimitError: the cache of one prompt would be absurdly large. MemoryError: it does not fit.
+            FormatError: the chat template is broken, or fails.
         """
         options = SamplingOptions(
             max_tokens=max_tokens,
@@ -184,8 +189,12 @@ class LLM:
         Raises:
             InputError, LimitError, MemoryError: as `generate`; and whatever `progress` raises.
         """
-        given = self._as_list(prompts)
-        ids = [self._encode(index, prompt, options) for index, prompt in enumerate(given)]
+        given: list[str | tuple[int, ...]] = []
+        ids: list[Sequence[int]] = []
+        for index, prompt in enumerate(self._as_list(prompts)):
+            shown, encoded = self._encode(index, prompt)
+            given.append(shown)
+            ids.append(self._checked(index, encoded, options))
         if options.stop and self.tokenizer is None:
             raise InputError("stop strings need a tokenizer, and this checkpoint has none we can use", field="stop")
         if not ids:
@@ -285,46 +294,72 @@ class LLM:
         step.begin()
         return step.cache, step
 
-    def _as_list(self, prompts: Any) -> list[str | tuple[int, ...]]:
+    def _as_list(self, prompts: Any) -> list[str | tuple[int, ...] | Chat]:
         if isinstance(prompts, str):
+            return [prompts]
+        if is_chat(prompts):
             return [prompts]
         prompts = _as_plain(prompts)
         if isinstance(prompts, (bytes, dict)) or not isinstance(prompts, Sequence):
-            raise TypeError(f"prompts must be a str, a list of str or a list of token lists, not {_kind(prompts)}")
+            raise TypeError(f"prompts must be a str, a list of str, of token lists or of chats, not {_kind(prompts)}")
         return [self._as_prompt(index, prompt) for index, prompt in enumerate(prompts)]
 
-    def _as_prompt(self, index: int, prompt: Any) -> str | tuple[int, ...]:
-        if isinstance(prompt, str):
+    def _as_prompt(self, index: int, prompt: Any) -> str | tuple[int, ...] | Chat:
+        if isinstance(prompt, str) or is_chat(prompt):
             return prompt
         prompt = _as_plain(prompt)
-        if isinstance(prompt, dict) or (
-            isinstance(prompt, Sequence) and any(isinstance(part, dict) for part in prompt)
-        ):
-            raise InputError(
-                f"prompt {index} is a chat, and chat templates are not applied by this version: pass its text",
-                row=index,
-                field="prompts",
-            )
         if isinstance(prompt, int):
             raise TypeError("prompts must be a list of token lists: pass [[…]] for one prompt of token ids")
         if isinstance(prompt, bytes) or not isinstance(prompt, Sequence):
             raise TypeError(f"prompt {index} must be a str or a list of token ids, not {_kind(prompt)}")
         return tuple(prompt)
 
-    def _encode(self, index: int, prompt: str | tuple[int, ...], options: SamplingOptions) -> Sequence[int]:
-        """Token ids of a prompt, checked against the vocabulary and the context."""
+    def _encode(self, index: int, prompt: str | tuple[int, ...] | Chat) -> tuple[str | tuple[int, ...], Sequence[int]]:
+        """What a prompt is shown as, and its token ids."""
+        if isinstance(prompt, tuple) and not is_chat(prompt):
+            return prompt, prompt
+        if self.tokenizer is None:
+            reason = self._tokenizer_error or "it has no tokenizer.json"
+            raise InputError(
+                f"{'text prompts' if isinstance(prompt, str) else 'chats'} need the checkpoint's tokenizer: {reason}",
+                path=self.path,
+                row=index,
+                field="prompts",
+            ) from self._tokenizer_error
         if isinstance(prompt, str):
-            if self.tokenizer is None:
-                reason = self._tokenizer_error or "it has no tokenizer.json"
-                raise InputError(
-                    f"text prompts need the checkpoint's tokenizer: {reason}",
-                    path=self.path,
-                    row=index,
-                    field="prompts",
-                ) from self._tokenizer_error
-            ids: Sequence[int] = [int(token_id) for token_id in self.tokenizer.encode(prompt).ids]
-        else:
-            ids = prompt
+            return prompt, [int(token_id) for token_id in self.tokenizer.encode(prompt).ids]
+        return self._encode_chat(index, prompt)
+
+    def _encode_chat(self, index: int, chat: Any) -> tuple[str, Sequence[int]]:
+        if self.chat_template is None:
+            raise InputError(
+                f"prompt {index} is a chat, and the checkpoint has no chat template: train it with objective "
+                "'instruct', put a chat_template.jinja into its folder, or pass the text",
+                path=self.path,
+                row=index,
+                field="prompts",
+            )
+        try:
+            if check_chat(chat)[-1]["role"] == "assistant":
+                raise InputError("the chat ends with an answer: end it with a question of the user's")
+            text, ids = self.chat_template.prompt_ids(chat, self.tokenizer)
+        except InputError as error:
+            raise InputError(
+                f"prompt {index}: {error.message}", row=index, field="prompts", value=error.value
+            ) from error
+        return text, ids.tolist()
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate | None:
+        """Of the folder; `None` where it has none.
+
+        Raises:
+            FormatError: it is broken. FileError: it cannot be read. LimitError: it is over 256 KiB.
+        """
+        return ChatTemplate.of_folder(self.path)
+
+    def _checked(self, index: int, ids: Sequence[int], options: SamplingOptions) -> Sequence[int]:
+        """Token ids of a prompt, held against the vocabulary and the context."""
         for token_id in ids:
             if not isinstance(token_id, int) or isinstance(token_id, bool):
                 raise TypeError(f"prompt {index} must hold token ids (int), not {_kind(token_id)}")
@@ -362,7 +397,8 @@ def folder_of(checkpoint: str | os.PathLike[str] | OnDisk) -> Path:
     return Path(path)
 
 
-def _place(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+def place(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """A device and a dtype by their names, "auto" decided. Raises ConfigError where one is not there."""
     import torch
 
     if device == "auto":

@@ -12,6 +12,7 @@ from biollm.models.sizes import SIZES, model_config
 
 if TYPE_CHECKING:
     from biollm.models.checkpoints import load_checkpoint, save_checkpoint
+    from biollm.models.classifier import LlamaClassifier, load_classifier, save_classifier
     from biollm.models.llama import Llama
     from biollm.models.quantized import Int4Linear, Int8Linear
 else:
@@ -21,10 +22,13 @@ else:
         "Int4Linear": "quantized",
         "Int8Linear": "quantized",
         "Llama": "llama",
+        "LlamaClassifier": "classifier",
         "load_checkpoint": "checkpoints",
+        "load_classifier": "classifier",
         "save_checkpoint": "checkpoints",
+        "save_classifier": "classifier",
     }
-    __getattr__, __dir__ = lazy_names(__name__, _HOMES, torch={"checkpoints", "llama", "quantized"})
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES, torch={"checkpoints", "classifier", "llama", "quantized"})
 
 
 __all__ = [
@@ -32,12 +36,15 @@ __all__ = [
     "Int4Linear",
     "Int8Linear",
     "Llama",
+    "LlamaClassifier",
     "ModelConfig",
     "Quantization",
     "RopeScaling",
     "load_checkpoint",
+    "load_classifier",
     "model_config",
     "save_checkpoint",
+    "save_classifier",
 ]
 
 

@@ -16,31 +16,38 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from biollm import _native
-from biollm.atomic import atomic_path, make_folder, write_json
+from biollm.atomic import atomic_path, make_folder, write_bytes, write_json
 from biollm.errors import ConfigError, FileError, FormatError, InputError
 from biollm.models.config import ModelConfig
 from biollm.models.hugging_face import special_ids
 from biollm.models.llama import Llama, Rotary
 from biollm.models.quantized import SCALE_DTYPE, prepare_kernels
 
+if TYPE_CHECKING:
+    from biollm.models.classifier import LlamaClassifier
+
 __all__ = [
     "load_checkpoint",
+    "load_onto",
     "load_weights",
     "read_config",
+    "read_json",
     "refuse_quantized",
     "save_checkpoint",
+    "write_checkpoint",
     "write_tensors",
 ]
 
 MAX_JSON_BYTES: Final = 64 << 20
+_CHAT_TEMPLATE: Final = "chat_template.jinja"
 
 _DTYPES: Final[Mapping[str, torch.dtype]] = {
     "F64": torch.float64,
@@ -49,6 +56,18 @@ _DTYPES: Final[Mapping[str, torch.dtype]] = {
     "BF16": torch.bfloat16,
 }
 _PACKED_DTYPES: Final[Mapping[str, torch.dtype]] = {"I8": torch.int8, "U8": torch.uint8}
+
+
+class Model(Protocol):
+    """A model whose weights lie in a folder: `Llama`, `LlamaClassifier`."""
+
+    config: ModelConfig
+
+    def state_dict(self) -> Any:
+        """Name → tensor."""
+
+
+ModelT = TypeVar("ModelT", bound="Llama | LlamaClassifier")
 
 
 def read_config(folder: str | Path) -> ModelConfig:
@@ -60,11 +79,11 @@ def read_config(folder: str | Path) -> ModelConfig:
     Raises `FileError` (no `config.json`), `FormatError` (not JSON), `ConfigError` (a model or option we lack).
     """
     folder = Path(folder)
-    config = ModelConfig.from_hf(_read_json(folder / "config.json"))
+    config = ModelConfig.from_hf(read_json(folder / "config.json"))
     generation_path = folder / "generation_config.json"
     if not generation_path.exists():
         return config
-    generation = _read_json(generation_path)
+    generation = read_json(generation_path)
     return replace(config, **special_ids(generation, config.vocab_size))
 
 
@@ -109,6 +128,14 @@ def load_checkpoint(
     config = read_config(folder)
     with torch.device("meta"):
         model = Llama(config)
+    return load_onto(folder, model, device=device, dtype=dtype)
+
+
+def load_onto(
+    folder: Path, model: ModelT, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> ModelT:
+    """Give a `model` that was made on the meta device the weights of a folder; raises as `load_checkpoint`."""
+    config = model.config
     homes = _find_tensors(folder)
     _check_tensors(folder, homes, model, config)
     if dtype is None:
@@ -137,7 +164,7 @@ def load_checkpoint(
 
 
 @torch.no_grad()
-def load_weights(folder: str | Path, model: Llama) -> None:
+def load_weights(folder: str | Path, model: Model) -> None:
     """Copy the weights of a checkpoint folder into a model that is there, whose tensors stay where and what they are.
 
     Raises as `load_checkpoint`, where the folder's tensors are not those of the model.
@@ -153,7 +180,13 @@ def load_weights(folder: str | Path, model: Llama) -> None:
                     target.copy_(file.get_tensor(name))
 
 
-def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Path | None = None) -> dict[str, str]:
+def save_checkpoint(
+    folder: str | Path,
+    model: Llama,
+    tokenizer_folder: str | Path | None = None,
+    *,
+    chat_template: str | None = None,
+) -> dict[str, str]:
     """Write a folder that `AutoModelForCausalLM` and `load_checkpoint` read; every file is replaced atomically.
 
     Args:
@@ -162,6 +195,7 @@ def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Pa
         tokenizer_folder: where `tokenizer.json` and `tokenizer_config.json` (and `chat_template.jinja`, where there is
             one) are copied from; None for a model without a tokenizer. The copied `tokenizer_config.json` always names
             `eos_token` and `pad_token`: an absent eos is looked up by the model's `eos_id`, an absent pad is the eos.
+        chat_template: written to `chat_template.jinja`, in place of the one of the tokenizer's folder.
 
     Returns:
         Name of each file written → its xxh3-128.
@@ -170,9 +204,23 @@ def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Pa
         FileError: the system refused.
         ConfigError: no end-of-text token can be named.
     """
+    return write_checkpoint(
+        folder, model.state_dict(), model.config, model.config.to_hf(), tokenizer_folder, chat_template=chat_template
+    )
+
+
+def write_checkpoint(
+    folder: str | Path,
+    state: Mapping[str, Tensor],
+    config: ModelConfig,
+    hf: Mapping[str, Any],
+    tokenizer_folder: str | Path | None = None,
+    *,
+    chat_template: str | None = None,
+) -> dict[str, str]:
+    """`save_checkpoint` of weights by name; ``hf``: what `config.json` holds beside their type."""
     folder = make_folder(folder)
-    config = model.config
-    weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.detach().contiguous() for name, tensor in state.items()}
     if config.quantization is not None:  # scales were rounded to this when they were made
         weights |= {name: weights[name].to(SCALE_DTYPE) for name in weights if name.endswith(".scales")}
     written = {"model.safetensors": write_tensors(folder / "model.safetensors", weights)}
@@ -185,8 +233,10 @@ def save_checkpoint(folder: str | Path, model: Llama, tokenizer_folder: str | Pa
     written["generation_config.json"] = write_json(folder / "generation_config.json", present)
     if tokenizer_folder is not None:
         written |= _copy_tokenizer(folder, Path(tokenizer_folder), config)
-    dtype = str(model.model.embed_tokens.weight.dtype).removeprefix("torch.")
-    written["config.json"] = write_json(folder / "config.json", {**config.to_hf(), "torch_dtype": dtype})
+    if chat_template is not None:
+        written[_CHAT_TEMPLATE] = write_bytes(folder / _CHAT_TEMPLATE, chat_template.encode())
+    dtype = str(state["model.embed_tokens.weight"].dtype).removeprefix("torch.")
+    written["config.json"] = write_json(folder / "config.json", {**hf, "torch_dtype": dtype})
     return written
 
 
@@ -213,14 +263,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _copy_tokenizer(folder: Path, source: Path, config: ModelConfig) -> dict[str, str]:
-    tokenizer = _read_json(source / "tokenizer.json")
+    tokenizer = read_json(source / "tokenizer.json")
     settings_path = source / "tokenizer_config.json"
-    settings = _read_json(settings_path) if settings_path.exists() else {}
+    settings = read_json(settings_path) if settings_path.exists() else {}
     if settings.get("eos_token") is None:
         settings["eos_token"] = _token_of(tokenizer, config.eos_ids, source)
     if settings.get("pad_token") is None:
         settings["pad_token"] = settings["eos_token"]
-    names = ["tokenizer.json", *(["chat_template.jinja"] if (source / "chat_template.jinja").exists() else [])]
+    names = ["tokenizer.json", *([_CHAT_TEMPLATE] if (source / _CHAT_TEMPLATE).exists() else [])]
     written = {name: _copy(source / name, folder / name) for name in names}
     return {**written, "tokenizer_config.json": write_json(folder / "tokenizer_config.json", settings)}
 
@@ -258,7 +308,7 @@ def _find_tensors(folder: Path) -> dict[str, Path]:
             path=single,
             errno=errno.ENOENT,
         )
-    weight_map = _read_json(index_path).get("weight_map")
+    weight_map = read_json(index_path).get("weight_map")
     if not isinstance(weight_map, dict):
         raise FormatError("weight_map is missing", path=index_path)
     homes: dict[str, Path] = {}
@@ -280,7 +330,7 @@ def _stored_types(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
 
 
-def _check_tensors(folder: Path, homes: dict[str, Path], model: nn.Module, config: ModelConfig) -> None:
+def _check_tensors(folder: Path, homes: dict[str, Path], model: Model, config: ModelConfig) -> None:
     """Raise `FormatError` naming the first tensor that is missing, unexpected, or of another shape or type."""
     stored: dict[str, tuple[str, tuple[int, ...]]] = {}
     for path in set(homes.values()):
@@ -337,7 +387,8 @@ def _open(path: Path) -> Iterator[Any]:
         raise FileError.from_os_error(error, path) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint's folder. Raises FileError, and FormatError where it is none."""
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_JSON_BYTES + 1)

@@ -18,6 +18,9 @@ from biollm.recipe import evaluation_work
 from biollm.recipe.rates import Rates
 from biollm.recipe.volumes import UNKNOWN, Volume, total
 
+BYTES_PER_TOKEN: Final = 4.0
+"""Of English text, by a vocabulary of some thousand ids: what rows are taken for before they are tokenized."""
+
 Options = Mapping[str, Any]
 Table = Mapping[str, float]
 
@@ -274,7 +277,7 @@ class TrainWork:
 
 def train_work(options: Options, came: Volume) -> TrainWork | None:
     """What a run of `train` with these `options` computes on what `came` in; `None` where that is not known."""
-    config = _model_config(options, came)
+    config, came = _model_config(options, came), _in_tokens(options, came)
     if config is None or came.train_tokens is None:
         return None
     step_tokens = float(options["batch_size"]) * float(options["seq_len"])
@@ -297,6 +300,15 @@ def train_work(options: Options, came: Volume) -> TrainWork | None:
     )
 
 
+def _in_tokens(options: Options, came: Volume) -> Volume:
+    """Rows as tokens, by their bytes; shards as they are."""
+    if options.get("objective", "pretrain") == "pretrain" or came.text_bytes is None:
+        return came
+    tokens = came.text_bytes / BYTES_PER_TOKEN
+    held_out = tokens * float(options["validation_fraction"])
+    return replace(came, train_tokens=tokens - held_out, validation_tokens=held_out)
+
+
 def _validations(options: Options, steps: float, step_tokens: float, held_out: float) -> float:
     """How often the run validates: as asked, else up to ten times at a tenth of the time (`training.pretraining`)."""
     if not held_out:
@@ -316,7 +328,7 @@ def _train_seconds(options: Options, came: Volume, table: Table) -> float | None
 
 
 def _train_memory(options: Options, came: Volume, table: Table) -> float | None:
-    config = _model_config(options, came)
+    config, came = _model_config(options, came), _in_tokens(options, came)
     if config is None or came.train_tokens is None:
         return None
     word = 8 if options.get("dtype") == "float64" else 4

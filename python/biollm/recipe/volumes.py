@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zlib
 from collections.abc import Iterable, Mapping
@@ -114,9 +115,19 @@ def of_folder(folder: Path, manifest: Manifest | None = None) -> Volume:
         text_bytes=_first(counts, "text_bytes_kept", "text_bytes"),
         train_tokens=_first(counts, "train_tokens") if manifest.kind == "shards" else None,
         validation_tokens=_first(counts, "validation_tokens") if manifest.kind == "shards" else None,
-        vocab_size=_first(counts, "vocab_size"),
+        vocab_size=_first(counts, "vocab_size") or _vocab_size(folder, manifest),
         parameters=_first(counts, "parameters"),
     )
+
+
+def _vocab_size(folder: Path, manifest: Manifest) -> float | None:
+    """Of a model, by its configuration; `None` of other folders."""
+    if manifest.kind != "checkpoint":
+        return None
+    try:
+        return float(json.loads((folder / "config.json").read_bytes())["vocab_size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def folder_bytes(folder: Path) -> float:

@@ -105,6 +105,24 @@ class DocumentTokens:
         return shard, int(shard.offsets[document - int(self._first[index])])
 
 
+class Stream(Protocol):
+    """Batches as a pure function of a position, in tokens with padding: `PackedStream`, `whole.WholeStream`."""
+
+    documents: DocumentTokens
+    seq_len: int
+    vocab_size: int
+    num_tokens: int | None  # where it ends, padding within it counted; None: never
+
+    def num_batches(self, rows: int) -> int:
+        """Batches of ``rows`` rows up to the end. Raises ConfigError for an endless stream."""
+
+    def batches(self, rows: int) -> Iterator[Batch]:
+        """All batches from the first token to the end."""
+
+    def batch(self, position: int, rows: int) -> Batch:
+        """``rows`` rows from ``position``, a multiple of ``seq_len``, on."""
+
+
 @dataclass(frozen=True)
 class _Flat:
     """A stretch of a stream: (n,) each."""
@@ -179,10 +197,7 @@ class PackedStream:
         """Documents of an epoch in their order, and the ends of each in the epoch's tokens: (documents,) both."""
         if epoch not in self._orders:
             count = self.documents.num_documents
-            if self.seed is None:
-                order = np.arange(count, dtype=np.int64)
-            else:
-                order = np.argsort(_hash(self.seed, epoch, count), kind="stable")
+            order = np.arange(count, dtype=np.int64) if self.seed is None else shuffled(self.seed, epoch, count)
             self._orders = {key: value for key, value in self._orders.items() if key == epoch - 1}
             self._orders[epoch] = (order, np.cumsum(self.documents.lengths[order]))
         return self._orders[epoch]
@@ -216,6 +231,11 @@ class PackedStream:
                 f"the shards hold token id {int(tokens.max())}, but their vocabulary has {self.vocab_size} ids"
             )
         return _Flat(tokens, documents, offsets, in_loss)
+
+
+def shuffled(seed: int, epoch: int, count: int) -> Ints:
+    """(count,) the numbers 0..count in an order drawn by (seed, epoch)."""
+    return np.argsort(_hash(seed, epoch, count), kind="stable")
 
 
 def _hash(seed: int, epoch: int, count: int) -> NDArray[np.uint64]:

@@ -30,7 +30,11 @@ STATE_VERSION: Final = 1
 STATE_FILES: Final = ("state/optimizer.safetensors", "state/rng.safetensors", "state/state.json")
 _MOMENTS: Final = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, in torch's names
 _HF_FILES: Final = r"(generation_|tokenizer_)?config\.json|model\.safetensors|tokenizer\.json|chat_template\.jinja"
-_LEFTOVERS: Final = re.compile(rf"(state/)?\..*\.tmp|{_HF_FILES}|{'|'.join(map(re.escape, STATE_FILES))}|summary\.json")
+_ADAPTER_FILES: Final = r"adapter/adapter_(config\.json|model\.safetensors)"
+_LEFTOVERS: Final = re.compile(
+    rf"((state|adapter)/)?\..*\.tmp|{_HF_FILES}|{_ADAPTER_FILES}|{'|'.join(map(re.escape, STATE_FILES))}|"
+    r"rejected\.jsonl|summary\.json"
+)
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ def save_state(
     make_folder(folder / "state")
     moments = {
         f"{name}.{moment}": optimizer.state[parameter][moment].detach().cpu().contiguous()
-        for name, parameter in model.named_parameters()
+        for name, parameter in _trained(model).items()
         for moment in _MOMENTS
     }
     rest = {
@@ -166,7 +170,7 @@ def load_state(folder: str | os.PathLike[str], model: nn.Module, optimizer: torc
         raise FormatError(f"broken training state: {error}", path=folder) from error
     if not isinstance(data, dict) or (data.get("format"), data.get("version")) != (STATE_FORMAT, STATE_VERSION):
         raise FormatError(f"not a training state of version {STATE_VERSION}", path=paths[2])
-    parameters = dict(model.named_parameters())
+    parameters = _trained(model)
     _check_moments(parameters, moments, paths[0])
     for name, parameter in parameters.items():
         # Copied: what was read lies in the mapped file, at any address; the optimizer's own tensors are aligned.
@@ -174,6 +178,10 @@ def load_state(folder: str | os.PathLike[str], model: nn.Module, optimizer: torc
             moment: moments[f"{name}.{moment}"].to(parameter.device, copy=True) for moment in _MOMENTS
         }
     return TrainingState(data["step"], data["position"], data["options"], rng)
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def _check_moments(parameters: dict[str, nn.Parameter], moments: dict[str, Tensor], path: Path) -> None:

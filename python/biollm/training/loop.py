@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from biollm.errors import ConfigError
-from biollm.training.batches import IGNORED, Batch, PackedStream
+from biollm.training.batches import IGNORED, Batch, Stream
 from biollm.training.optimizer import clip_gradients
 from biollm.training.placement import Placement
 from biollm.training.schedule import Schedule
@@ -109,12 +109,16 @@ def update_weights(model: nn.Module, optimizer: torch.optim.Optimizer, *, lr: fl
 
 
 @torch.no_grad()
-def validate(model: nn.Module, stream: PackedStream, *, rows: int, placement: Placement) -> float:
+def validate(model: nn.Module, stream: Stream, *, rows: int, placement: Placement) -> float:
     """Mean cross entropy over all loss tokens of an ending stream, nats a token (NaN where it has none)."""
     total, count = 0.0, 0
-    for batch in stream.batches(rows):
-        total += float(summed_loss(model, batch, placement))
-        count += batch.loss_tokens
+    model.eval()  # without dropout
+    try:
+        for batch in stream.batches(rows):
+            total += float(summed_loss(model, batch, placement))
+            count += batch.loss_tokens
+    finally:
+        model.train()
     return total / count if count else math.nan
 
 
@@ -122,8 +126,8 @@ def run(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
-    train: PackedStream,
-    validation: PackedStream | None,
+    train: Stream,
+    validation: Stream | None,
     *,
     batch_size: int,
     accumulation: int,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, Literal
 
 from biollm.errors import ConfigError
 
@@ -12,6 +12,16 @@ ALGORITHM_VERSION: Final = 1
 """Raised when the same options and shards give other weights."""
 UNMATCHED_OPTIONS: Final = frozenset({"threads", "checkpoint_every"})
 """Options that do not change the output."""
+OBJECTIVES: Final = ("pretrain", "instruct", "classify")
+LORA_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_LORA: Final = frozenset({"lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "save_adapter"})
+_ROWS: Final = frozenset({"group", "validation_fraction", "split_seed", "on_error"})
+_OF_OBJECTIVE: Final = {
+    "pretrain": frozenset[str](),
+    "instruct": frozenset({"messages", "question", "answer"}) | _ROWS,
+    "classify": frozenset({"text", "label", "new_weights"}) | _ROWS,
+}
+"""Options that only some objectives have."""
 DEVICES: Final = ("auto", "cpu", "cuda")
 DTYPES: Final = ("auto", "float32", "bfloat16", "float64")
 
@@ -21,6 +31,8 @@ class TrainOptions:
     """Options of a training run. Raises ConfigError, naming the field and a way out, where a value makes no sense.
 
     What is trained:
+        objective: ``pretrain`` predicts every token of the shards, ``instruct`` the answers of conversations,
+            ``classify`` the label of each document.
         size: a name in ``models.SIZES``; not used where training starts from a checkpoint.
     How much (give ``steps`` or ``epochs``; neither means one epoch):
         steps: optimizer steps.
@@ -28,8 +40,24 @@ class TrainOptions:
         seq_len: tokens a row. Documents are packed into rows; attention stays inside each document.
         batch_size: rows an optimizer step.
         accumulation: forward passes a step, each of ``batch_size / accumulation`` rows: less memory, the same gradient.
+    Which fields of the rows (of ``instruct`` and ``classify``):
+        messages: list of {role, content}; taken where a row has it.
+        question, answer: texts of the user and of the assistant, where a row has no messages.
+        text, label: of ``classify``: what is classified, and the name of its class.
+        group: rows of one group are on one side of the split; None = ``cluster_id`` where there is one, else ``id``.
+        validation_fraction: share of the groups that are held out, in [0, 1).
+        split_seed: draws the groups that are held out, whatever ``seed`` is, so that runs of several seeds compare.
+        on_error: ``raise`` at the first malformed row or one longer than ``seq_len``, or ``skip`` and count it.
+        new_weights: of ``classify``: start from random weights in the shape of the checkpoint, to see what its own
+            are worth.
+    Low-rank adaptation (LoRA):
+        lora_rank: of the two factors beside each matrix; 0 = all weights are trained.
+        lora_alpha: the product of the factors counts ``lora_alpha / lora_rank`` times; None = twice the rank.
+        lora_dropout: share of a factor's inputs that are zeroed while training.
+        lora_targets: names of the layers that get factors.
+        save_adapter: also keep the factors by themselves, as peft reads them; the model is saved with them merged.
     How:
-        lr: peak learning rate; None = by the model's size (``schedule.default_learning_rate``).
+        lr: peak learning rate; None = by the model's size (``schedule.default_learning_rate``), of LoRA ten times that.
         schedule: ``wsd`` or ``cosine``, both after a linear warm-up.
         warmup_fraction, decay_fraction: of the steps; the decay is that of ``wsd``.
         final_lr_fraction: of ``lr``, at the end.
@@ -50,12 +78,28 @@ class TrainOptions:
         threads: of torch on the CPU; None = the cores this process may use.
     """
 
+    objective: str = "pretrain"
     size: str = "small"
     steps: int | None = None
     epochs: float | None = None
     seq_len: int = 512
     batch_size: int = 16
     accumulation: int = 1
+    messages: str = "messages"
+    question: str = "question"
+    answer: str = "answer"
+    text: str = "text"
+    label: str = "label"
+    group: str | None = None
+    validation_fraction: float = 0.05
+    split_seed: int = 0
+    on_error: Literal["raise", "skip"] = "raise"
+    new_weights: bool = False
+    lora_rank: int = 0
+    lora_alpha: float | None = None
+    lora_dropout: float = 0.0
+    lora_targets: tuple[str, ...] = LORA_TARGETS
+    save_adapter: bool = False
     lr: float | None = None
     schedule: str = "wsd"
     warmup_fraction: float = 0.05
@@ -78,6 +122,7 @@ class TrainOptions:
         from biollm.models import SIZES
         from biollm.training.schedule import SHAPES
 
+        _one_of("objective", self.objective, OBJECTIVES)
         _one_of("size", self.size, tuple(SIZES))
         _one_of("schedule", self.schedule, tuple(SHAPES))
         _one_of("device", self.device, DEVICES)
@@ -105,6 +150,8 @@ class TrainOptions:
         _number("beta2", self.beta2, 0.0, 1.0, open_high=True)
         _number("eps", self.eps, 0.0, 1.0, open_low=True)
         _number("clip_norm", self.clip_norm, 0.0, 1e9)
+        self._check_rows()
+        self._check_lora()
         if self.steps is not None and self.epochs is not None:
             raise ConfigError("both steps and epochs are given: leave one out", field="steps", value=self.steps)
         if self.batch_size % self.accumulation:
@@ -115,10 +162,59 @@ class TrainOptions:
                 value=self.accumulation,
             )
 
+    def _check_rows(self) -> None:
+        _one_of("on_error", self.on_error, ("raise", "skip"))
+        _integer("split_seed", self.split_seed, 0, 2**63 - 1)
+        _number("validation_fraction", self.validation_fraction, 0.0, 1.0, open_high=True)
+        for name in ("messages", "question", "answer", "text", "label", "group"):
+            if not isinstance(value := getattr(self, name), str) and not (name == "group" and value is None):
+                raise TypeError(f"{name} must be the name of a field, not {type(value).__name__}")
+        own = _OF_OBJECTIVE[self.objective]
+        for field in fields(self):
+            others = any(field.name in names for names in _OF_OBJECTIVE.values())
+            if others and field.name not in own and getattr(self, field.name) != field.default:
+                having = " and ".join(name for name, names in _OF_OBJECTIVE.items() if field.name in names)
+                raise ConfigError(
+                    f"{field.name} is an option of {having}, not of the objective {self.objective}: leave it out",
+                    field=field.name,
+                    value=getattr(self, field.name),
+                )
+
+    def _check_lora(self) -> None:
+        _integer("lora_rank", self.lora_rank, 0, 2**16)
+        if self.lora_alpha is not None:
+            _number("lora_alpha", self.lora_alpha, 0.0, 1e6, open_low=True)
+        _number("lora_dropout", self.lora_dropout, 0.0, 1.0, open_high=True)
+        if isinstance(self.lora_targets, str) or not self.lora_targets:
+            raise TypeError("lora_targets must be a list of names of layers, with one at least")
+        for target in self.lora_targets:
+            _one_of("lora_targets", target, LORA_TARGETS)
+        object.__setattr__(self, "lora_targets", tuple(self.lora_targets))
+        if self.save_adapter and not self.lora_rank:
+            raise ConfigError("save_adapter needs lora_rank: without it there is none", field="save_adapter")
+        if self.save_adapter and self.objective == "classify":
+            message = "save_adapter is not for classify: its head would be missing from the adapter; leave it out"
+            raise ConfigError(message, field="save_adapter")
+
+    @property
+    def alpha(self) -> float:
+        """``lora_alpha``, with the default filled in."""
+        return 2.0 * self.lora_rank if self.lora_alpha is None else float(self.lora_alpha)
+
+    def matched(self) -> dict[str, Any]:
+        """The options that change the output, as plain JSON values: those that the objective and the method have."""
+        left_out = set(UNMATCHED_OPTIONS).union(*_OF_OBJECTIVE.values()) - _OF_OBJECTIVE[self.objective]
+        if self.objective == "pretrain":
+            left_out.add("objective")  # manifests and states are as they were before there was another
+        if not self.lora_rank:
+            left_out |= _LORA
+        values = {name: value for name, value in asdict(self).items() if name not in left_out}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
 
 def matched_options(options: TrainOptions) -> dict[str, Any]:
     """The options that change the output, as plain JSON values."""
-    return {name: value for name, value in asdict(options).items() if name not in UNMATCHED_OPTIONS}
+    return options.matched()
 
 
 def _one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -90,11 +90,20 @@ def arithmetic(placement: Placement) -> dict[str, str | int]:
     return {"processor": kind, "threads": torch.get_num_threads()}
 
 
-def check_memory(config: ModelConfig, placement: Placement, *, rows: int, seq_len: int) -> None:
+def check_memory(
+    config: ModelConfig,
+    placement: Placement,
+    *,
+    rows: int,
+    seq_len: int,
+    outputs: int | None = None,
+    all_trained: bool = True,
+) -> None:
     """Refuse, before anything is allocated, what cannot fit: a lower bound of the need against the device's memory.
 
-    Counted are weights, gradients and AdamW's two moments, and of the activations of one forward pass of ``rows`` x
-    ``seq_len`` tokens only the logits with their gradient and the document mask.
+    Counted are weights, gradients and AdamW's two moments (``all_trained``, else the weights alone), and of the
+    activations of one forward pass of ``rows`` x ``seq_len`` tokens only the logits with their gradient (``outputs`` a
+    token, None = the vocabulary) and the document mask.
 
     Raises:
         LimitError: the bound is over the memory of the device, or the new weights over that of this machine.
@@ -102,7 +111,8 @@ def check_memory(config: ModelConfig, placement: Placement, *, rows: int, seq_le
     word = torch.finfo(placement.weights).bits // 8
     weights = config.num_parameters * word
     tokens = rows * seq_len
-    need = 4 * weights + 2 * tokens * config.vocab_size * word + tokens * seq_len
+    logits = 2 * tokens * (config.vocab_size if outputs is None else outputs) * word
+    need = (4 if all_trained else 1) * weights + logits + tokens * seq_len
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     device = torch.cuda.mem_get_info()[1] if placement.device.type == "cuda" else machine
     for what, least, memory in (("training", need, device), ("the new model", weights, machine)):

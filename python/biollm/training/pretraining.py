@@ -1,65 +1,63 @@
-"""The verb ``train``: token shards in, a checkpoint out."""
+"""The verb ``train``, and its objective ``pretrain``: token shards in, a checkpoint out."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
-import torch
-
-from biollm.atomic import write_json
-from biollm.errors import InputError
-from biollm.manifest import InputRecord, Manifest, StageTimer
+from biollm.errors import ConfigError, InputError
+from biollm.manifest import InputRecord, StageTimer
 from biollm.models import Llama, ModelConfig, load_checkpoint, model_config
 from biollm.models.checkpoints import read_config
-from biollm.partial import FOLDER_NAME, Partial, open_partial
-from biollm.telemetry import event
 from biollm.tokenization.shards import Shard, Shards
 from biollm.training import baselines
 from biollm.training.batches import DocumentTokens, PackedStream
 from biollm.training.checkpoint import Checkpoint, begin_checkpoint
-from biollm.training.loop import History, run
-from biollm.training.optimizer import make_optimizer
-from biollm.training.options import ALGORITHM_VERSION, TrainOptions, matched_options
-from biollm.training.placement import (
-    Placement,
-    arithmetic,
-    check_memory,
-    deterministic_algorithms,
-    resolve,
-    torch_threads,
-)
-from biollm.training.report import Outcome, summarize
-from biollm.training.resume import COMMIT, CheckpointKeeper, Trainee
-from biollm.training.schedule import Schedule, default_learning_rate, make_schedule
-from biollm.training.sources import Source, check_sources, listed, pad_id, record, work_key_of
+from biollm.training.fitting import Task, finish, fit, open_unfinished
+from biollm.training.options import LORA_TARGETS, TrainOptions
+from biollm.training.placement import Placement, check_memory, resolve
+from biollm.training.report import Outcome
+from biollm.training.sources import RowSource, Source, check_sources, listed, pad_id, record, work_key_of
+from biollm.training.tuning import tune
 
 if TYPE_CHECKING:
     from biollm.results import Progress
 
 LOG: Final = logging.getLogger("biollm.train")
-MAX_VALIDATIONS: Final = 10
-VALIDATION_SHARE: Final = 0.1
-"""Where ``validate_every`` is not given: at most so many validations, at this share of the training's time."""
 
 
 def train(  # noqa: D417  (the options are described in TrainOptions)
-    source: Source | Sequence[Source],
+    source: Source | Sequence[Source] | RowSource,
     *,
     output: str | os.PathLike[str],
     start: str | os.PathLike[str] | None = None,
+    objective: str = "pretrain",
     size: str = "small",
     steps: int | None = None,
     epochs: float | None = None,
     seq_len: int = 512,
     batch_size: int = 16,
     accumulation: int = 1,
+    messages: str = "messages",
+    question: str = "question",
+    answer: str = "answer",
+    text: str = "text",
+    label: str = "label",
+    group: str | None = None,
+    validation_fraction: float = 0.05,
+    split_seed: int = 0,
+    on_error: Literal["raise", "skip"] = "raise",
+    new_weights: bool = False,
+    lora_rank: int = 0,
+    lora_alpha: float | None = None,
+    lora_dropout: float = 0.0,
+    lora_targets: Sequence[str] = LORA_TARGETS,
+    save_adapter: bool = False,
     lr: float | None = None,
     schedule: str = "wsd",
     warmup_fraction: float = 0.05,
@@ -79,19 +77,26 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Checkpoint:
-    """Pretrain a Llama-type model on token shards.
+    """Train a Llama-type model: pretrain it on token shards, or tune one on conversations or labelled documents.
 
     A run that was cut off, by a kill or a Ctrl-C, is gone on with by the same call: from the newest checkpoint in
     ``output/.partial``, and to the same bytes on the CPU (see `sources.work_key_of`). Anything else there is removed.
 
     Args:
-        source: a folder of shards or an opened ``Shards``, or several of one tokenizer, trained on together.
+        source: of ``pretrain``, a folder of shards or an opened ``Shards``, or several of one tokenizer, trained on
+            together. Of ``instruct`` and ``classify``, rows: paths, globs or URLs of .jsonl or .parquet files, folders
+            of documents, a list of dicts, Arrow, frames.
         output: folder of the checkpoint; emptied before training where it holds an earlier one, refused where it holds
             anything else; an unfinished run in it is gone on with.
         start: a Hugging Face folder of a Llama-type model to go on from; its ``tokenizer.json`` must be the shards'.
+            Rows need one: its tokenizer and its chat template are used.
         progress: called with (steps done, steps in all) after each step, and first where a run is gone on with; what it
             raises ends the run, unwritten.
-        size, steps, epochs, seq_len, batch_size, accumulation: what is trained, and how much; see `TrainOptions`.
+        objective, size, steps, epochs, seq_len, batch_size, accumulation: what is trained, and how much; see
+            `TrainOptions`.
+        messages, question, answer, text, label, group: which fields of rows are what; see `TrainOptions`.
+        validation_fraction, split_seed, on_error, new_weights: of rows; see `TrainOptions`.
+        lora_rank, lora_alpha, lora_dropout, lora_targets, save_adapter: of low-rank adaptation; see `TrainOptions`.
         lr, schedule, warmup_fraction, decay_fraction, final_lr_fraction: the rate over time; see `TrainOptions`.
         weight_decay, beta1, beta2, eps, clip_norm: of AdamW and the gradient; see `TrainOptions`.
         validate_every, seed, checkpoint_every, device, dtype, deterministic, threads: see `TrainOptions`.
@@ -101,19 +106,37 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
 
     Raises:
         InputError: shards without a train token or a predicted one, of different tokenizers, or not those of ``start``;
-            an output folder that holds something else.
-        ConfigError: an option out of range, or more tokens a row than ``start`` has context; also where training
-            diverges (loss or gradient not finite), naming step, rate and the last good checkpoint.
+            a row that is malformed or too long; an output folder that holds something else.
+        ConfigError: an option out of range, or more tokens a row than ``start`` has context; rows without ``start``, or
+            one without a chat template; also where training diverges (loss or gradient not finite), naming step, rate
+            and the last good checkpoint.
         LimitError: the model or the batch is larger than the memory there is.
         FileError, FormatError: shards or checkpoint missing or broken; the output cannot be written.
+        MissingExtra: peft is not installed, and ``lora_rank`` asks for it.
     """
     options = TrainOptions(
+        objective=objective,
         size=size,
         steps=steps,
         epochs=epochs,
         seq_len=seq_len,
         batch_size=batch_size,
         accumulation=accumulation,
+        messages=messages,
+        question=question,
+        answer=answer,
+        text=text,
+        label=label,
+        group=group,
+        validation_fraction=validation_fraction,
+        split_seed=split_seed,
+        on_error=on_error,
+        new_weights=new_weights,
+        lora_rank=lora_rank,
+        lora_alpha=lora_alpha,
+        lora_dropout=lora_dropout,
+        lora_targets=lora_targets if isinstance(lora_targets, str) else tuple(lora_targets),  # type: ignore[arg-type]
+        save_adapter=save_adapter,
         lr=lr,
         schedule=schedule,
         warmup_fraction=warmup_fraction,
@@ -132,6 +155,10 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
         deterministic=deterministic,
         threads=threads,
     )
+    if options.lora_rank and start is None:
+        raise ConfigError("lora_rank needs start: new weights are not adapted", field="lora_rank", value=lora_rank)
+    if options.objective != "pretrain":
+        return tune(source, start, options, output=Path(output), progress=progress)
     shards = [item if isinstance(item, Shards) else Shards.open(item) for item in listed(source)]
     folders = [*(item.folder for item in shards), *([Path(start)] if start is not None else [])]
     return pretrain(
@@ -154,19 +181,27 @@ def pretrain(
     progress: Progress | None = None,
     log: logging.Logger = LOG,
 ) -> Checkpoint:
-    """``train`` with everything opened: what the function and the recipe's stage have in common."""
+    """``train`` of the objective ``pretrain`` with everything opened: what the function and the stage share."""
     timer = StageTimer()
     check_sources(shards, start, options)
     placement = resolve(options.device, options.dtype)
     corpus = Corpus.of(shards, options)
     config = _config(shards[0], start, options)
-    check_memory(config, placement, rows=options.batch_size // options.accumulation, seq_len=options.seq_len)
+    rows = options.batch_size // options.accumulation
+    check_memory(config, placement, rows=rows, seq_len=options.seq_len, all_trained=not options.lora_rank)
     # Before the hours of training, not after: what cannot be written shows now.
     folders = [*(item.folder for item in shards), *([start] if start is not None else [])]
     begin_checkpoint(output, folders)
-    partial = _open_partial(output, work_key_of(options, folders, placement), log)
+    task = Task(
+        train=corpus.train,
+        validation=corpus.validation,
+        model=lambda placement: _model(config, start, placement),
+        tokenizer_folder=shards[0].folder,
+        from_start=start is not None,
+    )
+    partial = open_unfinished(output, work_key_of(options, folders, placement), log)
     with closing(partial):
-        fitted = _fit(corpus, shards[0].folder, config, start, options, placement, partial, output, progress, log)
+        fitted = fit(task, options, placement, partial, output, progress, log)
         outcome = Outcome(
             options=options,
             history=fitted.history,
@@ -178,99 +213,9 @@ def pretrain(
             device=str(placement.device),
             dtype=str(placement.autocast or placement.weights).removeprefix("torch."),
             resumptions=partial.resumptions,
+            trained_parameters=fitted.trained_parameters,
         )
-        write_json(output / "summary.json", summarize(outcome).to_dict())
-        manifest = Manifest(
-            verb="train",
-            kind="checkpoint",
-            algorithm_version=ALGORITHM_VERSION,
-            options=matched_options(options),
-            inputs=tuple(inputs),
-            counts={
-                "parameters": outcome.parameters,
-                "steps": fitted.history.steps,
-                "train_tokens": fitted.history.train_tokens,
-                "validation_tokens": outcome.validation_tokens,
-            },
-            outputs=dict(sorted(fitted.files.items())),
-            wall_s=timer.wall_s,
-            cpu_s=timer.cpu_s,
-            resumptions=partial.resumptions,
-        )
-        manifest.write(output)
-        partial.discard()
-    return Checkpoint(output, manifest)
-
-
-def _open_partial(output: Path, key: str | None, log: logging.Logger) -> Partial:
-    """The work in progress of the output folder; says so where checkpoints go because they are of another run."""
-    left = len(list((output / FOLDER_NAME).glob(f"step-*/{COMMIT}")))
-    partial = open_partial(output, key)
-    assert partial is not None  # a key is None for inputs in memory alone
-    if left and not partial.resumed:
-        message = f"{output} held an unfinished run of other options, shards or software: its checkpoints are removed"
-        event(log, "partial_dropped", message, level=logging.WARNING, checkpoints=left)
-    return partial
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    history: History
-    parameters: int
-    files: dict[str, str]  # of the checkpoint: name in its folder → xxh3-128
-
-
-def _fit(
-    corpus: Corpus,
-    tokenizer_folder: Path,
-    config: ModelConfig,
-    start: Path | None,
-    options: TrainOptions,
-    placement: Placement,
-    partial: Partial,
-    output: Path,
-    progress: Progress | None,
-    log: logging.Logger,
-) -> _Fitted:
-    """Train, from where an earlier run was cut off, and write weights and state; torch's settings are put back."""
-    devices = [torch.cuda.current_device()] if placement.device.type == "cuda" else []
-    with (
-        torch_threads(options.threads),
-        deterministic_algorithms(options.deterministic, placement),
-        torch.random.fork_rng(devices),
-    ):
-        torch.manual_seed(options.seed)
-        model = _model(config, start, placement)
-        plan = _schedule(corpus, model, options, from_checkpoint=start is not None)
-        optimizer = make_optimizer(
-            model,
-            lr=plan.peak,
-            weight_decay=options.weight_decay,
-            betas=(options.beta1, options.beta2),
-            eps=options.eps,
-        )
-        trainee = Trainee(model, optimizer, options, tokenizer_folder, corpus.train.num_tokens)
-        keeper = CheckpointKeeper(partial, trainee, total=plan.total_steps, arithmetic=arithmetic(placement), log=log)
-        history = keeper.restore()
-        with keeper.saving_on_the_way_out(history):
-            run(
-                model,
-                optimizer,
-                plan,
-                corpus.train,
-                corpus.validation,
-                batch_size=options.batch_size,
-                accumulation=options.accumulation,
-                clip_norm=options.clip_norm,
-                validate_every=options.validate_every or _validation_interval(corpus, plan, options),
-                placement=placement,
-                history=history,
-                keeper=keeper,
-                report=progress,
-            )
-            keeper.trim()  # room for the output
-            files = trainee.write(output, history.steps)
-    return _Fitted(history, sum(parameter.numel() for parameter in model.parameters()), files)
+        return finish(output, outcome, fitted, inputs, partial, timer)
 
 
 @dataclass(frozen=True)
@@ -339,28 +284,6 @@ def _model(config: ModelConfig, start: Path | None, placement: Placement) -> Lla
         return load_checkpoint(start, device=placement.device, dtype=placement.weights)
     # Drawn on the CPU and in float32 first: one seed, one start, whatever it is trained on.
     return Llama(config).to(placement.device, placement.weights)
-
-
-def _schedule(corpus: Corpus, model: Llama, options: TrainOptions, *, from_checkpoint: bool) -> Schedule:
-    steps = options.steps if options.steps is not None else corpus.train.num_batches(options.batch_size)
-    peak = options.lr or default_learning_rate(model.config.num_parameters, from_checkpoint=from_checkpoint)
-    return make_schedule(
-        options.schedule,
-        peak=peak,
-        total_steps=steps,
-        warmup_fraction=options.warmup_fraction,
-        decay_fraction=options.decay_fraction,
-        final_fraction=options.final_lr_fraction,
-    )
-
-
-def _validation_interval(corpus: Corpus, plan: Schedule, options: TrainOptions) -> int:
-    """Steps between validations: a forward pass alone costs a third of a step on the same tokens."""
-    if corpus.validation is None:
-        return plan.total_steps
-    trained = plan.total_steps * options.batch_size * options.seq_len
-    affordable = int(3.0 * VALIDATION_SHARE * trained / corpus.validation.documents.num_tokens)
-    return math.ceil(plan.total_steps / min(MAX_VALIDATIONS, max(1, affordable)))
 
 
 def _bytes(shard: Shard) -> int:

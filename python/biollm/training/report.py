@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from biollm.manifest import Resumption
-from biollm.results import Series, Summary
+from biollm.results import Scalar, Series, Summary, Table
 from biollm.training.baselines import Baselines
 from biollm.training.loop import History
 from biollm.training.options import TrainOptions
@@ -31,6 +31,11 @@ class Outcome:
     device: str
     dtype: str
     resumptions: tuple[Resumption, ...] = ()
+    trained_parameters: int | None = None  # None: all
+    unit: str = "token"  # what the losses are a mean over
+    facts: Mapping[str, Scalar] = field(default_factory=dict)  # of the objective
+    tables: tuple[Table, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)  # of the objective, for the manifest
 
 
 def summarize(outcome: Outcome) -> Summary:
@@ -38,17 +43,24 @@ def summarize(outcome: Outcome) -> Summary:
     history, baselines = outcome.history, outcome.baselines
     steps = len(history.train_loss)
     loss = history.validation[-1][1] if history.validation else math.nan
-    facts: dict[str, str | int | float | None] = {
-        "parameters": outcome.parameters,
+    facts: dict[str, Scalar] = {"parameters": outcome.parameters}
+    if outcome.options.lora_rank:
+        facts["parameters_trained"] = outcome.trained_parameters
+    facts |= {
+        **outcome.facts,
         "steps": steps,
         "tokens_trained_on": history.train_tokens,
         "epochs": history.train_tokens / outcome.train_tokens,
         "learning_rate_peak": max(history.learning_rate),
         "train_loss_nats": history.train_loss[-1],
     }
+    if math.isfinite(loss):
+        facts["validation_loss_nats"] = loss
+        if history.validation[0][0] == 0:
+            before = history.validation[0][1]
+            facts |= {"validation_loss_before_nats": before, "nats_below_start": before - loss}
     if baselines is not None and math.isfinite(loss):
         facts |= {
-            "validation_loss_nats": loss,
             "unigram_entropy_nats": baselines.unigram_nats,
             "bigram_entropy_nats": baselines.bigram_nats,
             "bigram_weight": baselines.bigram_weight,
@@ -70,7 +82,7 @@ def summarize(outcome: Outcome) -> Summary:
         "resumptions": len(outcome.resumptions),
         "steps_repeated": sum(item.repeated for item in outcome.resumptions),
     }
-    return Summary(title="train", facts=facts, series=_curves(history, baselines))
+    return Summary(title="train", facts=facts, tables=outcome.tables, series=_curves(history, baselines, outcome.unit))
 
 
 def bits_per_byte(nats_per_token: float, tokens: int, num_bytes: int) -> float:
@@ -78,22 +90,22 @@ def bits_per_byte(nats_per_token: float, tokens: int, num_bytes: int) -> float:
     return nats_per_token / math.log(2.0) * tokens / num_bytes
 
 
-def _curves(history: History, baselines: Baselines | None) -> tuple[Series, ...]:
+def _curves(history: History, baselines: Baselines | None, unit: str) -> tuple[Series, ...]:
     steps = list(range(1, len(history.train_loss) + 1))
     at, losses = _thin(steps, history.train_loss)
-    curves = [_loss_curve("train", at, losses)]
+
+    def loss_curve(name: str, steps: Sequence[int], losses: Sequence[float]) -> Series:
+        return Series("Loss", "step", f"nats a {unit}", tuple(steps), tuple(losses), name=name)
+
+    curves = [loss_curve("train", at, losses)]
     if history.validation:
-        curves.append(_loss_curve("validation", *zip(*history.validation, strict=True)))
+        curves.append(loss_curve("validation", *zip(*history.validation, strict=True)))
     if baselines is not None and math.isfinite(baselines.unigram_nats):
         ends = (at[0], at[-1])
-        curves.append(_loss_curve("unigram entropy", ends, (baselines.unigram_nats,) * 2))
-        curves.append(_loss_curve("interpolated bigram", ends, (baselines.bigram_nats,) * 2))
+        curves.append(loss_curve("unigram entropy", ends, (baselines.unigram_nats,) * 2))
+        curves.append(loss_curve("interpolated bigram", ends, (baselines.bigram_nats,) * 2))
     at, rates = _thin(steps, history.learning_rate)
     return (*curves, Series("Learning rate", "step", "learning rate", tuple(at), tuple(rates)))
-
-
-def _loss_curve(name: str, steps: Sequence[int], losses: Sequence[float]) -> Series:
-    return Series("Loss", "step", "nats a token", tuple(steps), tuple(losses), name=name)
 
 
 def _thin(steps: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:

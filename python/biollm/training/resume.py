@@ -26,13 +26,13 @@ from safetensors.torch import load_file
 from biollm import _native
 from biollm.atomic import make_folder, write_json
 from biollm.errors import BiollmError, FileError
-from biollm.models import Llama, save_checkpoint
-from biollm.models.checkpoints import load_weights, write_tensors
+from biollm.models.checkpoints import write_tensors
 from biollm.partial import Partial
 from biollm.telemetry import event
 from biollm.training.checkpoint import TrainingState, load_state, save_state
 from biollm.training.loop import History
 from biollm.training.options import TrainOptions, matched_options
+from biollm.training.weights import Model, Weights
 
 COMMIT: Final = "checkpoint.json"
 HISTORY: Final = "state/history.safetensors"
@@ -55,18 +55,18 @@ ASSUMED_BYTES_PER_S: Final = 2e8
 class Trainee:
     """What a checkpoint is of: all that changes while training, and what is written beside it.
 
-    ``tokenizer_folder``: whose tokenizer files are copied. ``end``: tokens of the train stream, None where it is
-    endless.
+    ``end``: tokens of the train stream, None where it is endless.
     """
 
-    model: Llama
+    weights: Weights
     optimizer: torch.optim.Optimizer
     options: TrainOptions
-    tokenizer_folder: Path
     end: int | None
 
-    def write(self, folder: Path, steps: int) -> dict[str, str]:
+    def write(self, folder: Path, steps: int, *, to_go_on: bool = False) -> dict[str, str]:
         """A checkpoint after ``steps`` steps; gives the name of each file in the folder → its xxh3-128.
+
+        ``to_go_on``: with all that `read` needs; the end of a run needs less.
 
         Raises:
             FileError: the system refused.
@@ -81,16 +81,21 @@ class Trainee:
             options=matched_options(self.options),
             rng=rng,
         )
-        written = save_checkpoint(folder, self.model, self.tokenizer_folder)
+        written = self.weights.write(folder, to_go_on=to_go_on)
         return {**written, **save_state(folder, self.model, self.optimizer, state)}
 
     def read(self, folder: Path) -> None:
         """Takes over weights, moments and random state of a folder that `write` wrote for the same options."""
-        load_weights(folder, self.model)
+        self.weights.read(folder)
         state = load_state(folder, self.model, self.optimizer)
         torch.set_rng_state(state.rng["cpu"])
         if self._device.type == "cuda":
             torch.cuda.set_rng_state(state.rng["cuda"], self._device)
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+        return self.weights.model
 
     @property
     def num_bytes(self) -> int:
@@ -222,7 +227,8 @@ class CheckpointKeeper:
         _remove(folder)  # of what a Ctrl-C or a kill left unfinished
         try:
             make_folder(folder)
-            files = {**self._trainee.write(folder, history.steps), HISTORY: write_history(folder, history)}
+            files = self._trainee.write(folder, history.steps, to_go_on=True)
+            files[HISTORY] = write_history(folder, history)
             commit = {"format": FORMAT, "version": VERSION, "step": history.steps, "arithmetic": self._arithmetic}
             write_json(folder / COMMIT, {**commit, "files": files})
         except BaseException:

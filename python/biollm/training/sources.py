@@ -21,9 +21,11 @@ from biollm.training.options import ALGORITHM_VERSION, TrainOptions, matched_opt
 from biollm.training.placement import Placement
 
 Source = str | os.PathLike[str] | Shards
+RowSource = Any
+"""Whatever holds rows: see `readers.rows.open_rows`."""
 
 
-def listed(source: Source | Sequence[Source]) -> Iterable[Source]:
+def listed(source: Source | Sequence[Source] | RowSource) -> Iterable[Source]:
     """One source, or several. Raises TypeError for anything else."""
     if isinstance(source, str | os.PathLike | Shards):
         return [source]
@@ -109,11 +111,17 @@ def work_key_of(options: TrainOptions, folders: Sequence[Path], placement: Place
     (`placement.arithmetic`) change the last bits of a sum too, but who goes on with a long run on another machine wants
     its work more than those: such a run goes on, with a warning, and the same bytes are promised for equal ones alone.
     """
-    software = [str(torch.__version__), placement.device.type, str(placement.weights), str(placement.autocast)]
-    return work_key("train", ALGORITHM_VERSION, matched_options(options), [software, *map(_identity, folders)])
+    return work_key(
+        "train", ALGORITHM_VERSION, matched_options(options), [software(placement), *map(identity, folders)]
+    )
 
 
-def _identity(folder: Path) -> list[Any]:
+def software(placement: Placement) -> list[Any]:
+    """What the bytes of a run depend on beside its options and inputs."""
+    return [str(torch.__version__), placement.device.type, str(placement.weights), str(placement.autocast)]
+
+
+def identity(folder: Path) -> list[Any]:
     """What shards or a checkpoint are known by: their manifest; without one, the files of their contents."""
     if (folder / "manifest.json").is_file():
         return ["stage", Manifest.read(folder).hash]
