@@ -61,7 +61,9 @@ def main() -> None:
                 errors = convert(changed, samples.calibration, kind, method=method)
                 seconds = time.perf_counter() - began
                 found = losses(changed)
-                closes = "–" if nearest is None else percent(closed(bf16, nearest, found), sign="")
+                # Of a rise that may be none there is no share.
+                real = nearest is not None and rise(bf16, nearest).excludes(0.0)
+                closes = percent(closed(bf16, nearest, found), sign="") if nearest is not None and real else "–"
                 share = sum(e.weight_bytes for e in errors) / sum(2 * e.shape[0] * e.shape[1] for e in errors)
                 mean = np.mean([error.relative_error for error in errors])
                 cells = [f"{kind.name} {method}", f"{found.perplexity:.4f}", percent(rise(bf16, found)), closes]

@@ -153,11 +153,12 @@ class Int4Linear(nn.Module):
         return y if self.bias is None else y + self.bias
 
     def _fused(self, x: Tensor) -> Tensor:
-        """Even and odd inputs against low and high nibbles, summed by group, then over the groups with their scales."""
+        """Even and odd inputs against low and high nibbles, times the scales: one sum, so that it becomes one loop."""
+        even, odd = x[..., 0::2].contiguous(), x[..., 1::2].contiguous()  # (…, in / 2)
         low, high = (self.qweight & 15).to(x.dtype) - 8, (self.qweight >> 4).to(x.dtype) - 8  # (out, in / 2)
-        products = x[..., None, 0::2] * low + x[..., None, 1::2] * high  # (…, out, in / 2)
-        by_group = products.view(*products.shape[:-1], -1, self.group_size // 2).sum(-1)  # (…, out, groups)
-        return (by_group * self.scales).sum(-1)
+        products = even[..., None, :] * low + odd[..., None, :] * high  # (…, out, in / 2)
+        by_group = products.view(*products.shape[:-1], -1, self.group_size // 2)  # (…, out, groups, group / 2)
+        return (by_group * self.scales[..., None]).sum((-2, -1))
 
     def prepare(self) -> None:
         """Lay the weights out for torch's bfloat16 kernel on the CPU, where it has one for these sizes."""
