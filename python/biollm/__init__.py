@@ -7,6 +7,7 @@ Names load on first use: `import biollm` by itself imports no numpy, pyarrow, to
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from biollm.alignment import align
     from biollm.deduplication import DedupResult, dedup
     from biollm.documents import Documents
     from biollm.errors import (
@@ -44,6 +45,7 @@ else:
         "Selection": "selection",
         "Shards": "tokenization",
         "Tokenizer": "tokenization",
+        "align": "alignment",
         "dedup": "deduplication",
         "generate": "inference",
         "read": "readers",
@@ -72,6 +74,7 @@ __all__ = [
     "Selection",
     "Shards",
     "Tokenizer",
+    "align",
     "dedup",
     "generate",
     "read",

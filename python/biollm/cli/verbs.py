@@ -33,6 +33,7 @@ SENTENCES: Final[Mapping[str, str]] = types.MappingProxyType(
         "select": "Keep the documents that pass quality rules.",
         "tokenize": "Write documents as token shards.",
         "train": "Train a Llama-style model on token shards.",
+        "align": "Align a chat model to preference pairs.",
         "generate": "Continue prompts with a trained model.",
     }
 )
@@ -43,6 +44,7 @@ _EXAMPLES: Final[Mapping[str, str]] = types.MappingProxyType(
         "select": "biollm select unique -o good",
         "tokenize": "biollm tokenize good -o shards --vocab-size 8192",
         "train": "biollm train shards -o model --size small",
+        "align": "biollm align model pairs.jsonl -o aligned --method dpo",
         "generate": "biollm generate model --prompts 'BACKGROUND:'",
     }
 )
