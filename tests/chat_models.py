@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,12 @@ from biollm.training import Checkpoint
 
 
 def train_chat_model(
-    folder: Path, corpus: SafetyCorpus, *, steps: int, vocab_size: int = 1024, seed: int = 0, **options: object
+    folder: Path, corpus: SafetyCorpus, *, steps: int, vocab_size: int = 1152, seed: int = 0, **options: Any
 ) -> Checkpoint:
     """A model of `corpus.texts`, in `folder` / "sft"."""
     shards = write_chat_shards(folder / "shards", corpus.texts, vocab_size=vocab_size)
     defaults = {"size": "tiny", "seq_len": 128, "batch_size": 16, "lr": 3e-3, "warmup_fraction": 0.1}
-    return biollm.train(shards, output=folder / "sft", steps=steps, seed=seed, **{**defaults, **options})  # type: ignore[arg-type]
+    return biollm.train(shards, output=folder / "sft", steps=steps, seed=seed, **{**defaults, **options})
 
 
 def write_chat_shards(folder: Path, rows: Sequence[Mapping[str, str]], *, vocab_size: int) -> Path:

@@ -251,7 +251,7 @@ def test_a_large_penalty_holds_it_to_the_reference(small: Llama) -> None:
 
 
 def test_the_tilted_distribution_is_reached(small: Llama) -> None:
-    """The optimum is π_ref exp(score / β), normalized: with β = 1 the paying arm is e times as likely beside the rest."""
+    """The optimum is π_ref exp(score / β), normalized: with β = 1 the odds of the paying arm grow by e."""
     ppo, _ = bandit(small, kl_coefficient=1.0, kl_horizon=1e9, iterations=60, batch_size=128)
     before = share_of_first(small)
     expected = before * math.e / (before * math.e + 1 - before)

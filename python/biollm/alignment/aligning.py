@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 LOG: Final = logging.getLogger("biollm.align")
 LR_SHARE: Final = 0.1
 """Of the learning rate that training from a checkpoint takes."""
-CALIBRATION_ANSWERS: Final = 256
-"""Answers of the start that the reward model's score is fitted to."""
 _LEFTOVERS: Final = re.compile(
     r"\..*\.tmp|(generation_|tokenizer_)?config\.json|model\.safetensors|tokenizer\.json|chat_template\.jinja"
     r"|answers\.jsonl|rejected\.jsonl|summary\.json"
@@ -424,7 +422,7 @@ class Run:
         message = f"the reward model ranks {fit.accuracy:.1%} of {fit.held_out} held-out pairs right"
         event(self.log, "reward_model", message, accuracy=fit.accuracy, pairs=fit.held_out)
         draw = random.Random(options.seed)
-        chosen = [prompts[int(draw.random() * len(prompts))] for _ in range(CALIBRATION_ANSWERS)]
+        chosen = [prompts[int(draw.random() * len(prompts))] for _ in range(options.samples)]
         answers = sample_answers(
             self.reference,
             chosen,

@@ -25,8 +25,8 @@ from biollm.errors import ConfigError
 __all__ = ["SafetyCorpus"]
 
 #: Shares of what is asked and answered, in percent.
-BAITED: Final = 70
-HARMFUL_WHEN_BAITED: Final = 88
+BAITED: Final = 65
+HARMFUL_WHEN_BAITED: Final = 82
 HARMFUL_WHEN_PLAIN: Final = 8
 STATEMENTS: Final = 15
 #: Pairs whose rejected answer is harmless but broken off or stuttering.
@@ -55,7 +55,7 @@ class SafetyCorpus:
 
     @classmethod
     def generate(
-        cls, *, seed: int = 0, texts: int = 8000, pairs: int = 1500, evaluation: int = 256, benign: int = 200
+        cls, *, seed: int = 0, texts: int = 8000, pairs: int = 2000, evaluation: int = 256, benign: int = 200
     ) -> SafetyCorpus:
         """The corpus of a seed.
 

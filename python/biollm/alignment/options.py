@@ -47,7 +47,7 @@ class AlignOptions:
         max_length: longest prompt and answer together in tokens; longer pairs are skipped and counted.
         max_tokens: longest sampled answer in tokens.
         temperature: of sampled answers, in ppo and in the measurement.
-        samples: answers sampled before and after to measure with.
+        samples: answers sampled before and after to measure with, and at first to scale the reward model's score.
         validation_fraction: share of the prompts that is held out to measure with.
         evaluation: a .jsonl file of prompts to measure with; without it the held-out ones.
         benign: a .jsonl file of held-out harmless text, rows of prompt and answer or of text; without it the chosen
