@@ -38,7 +38,7 @@ SFT_STEPS: Final = 500
 SAMPLES: Final = 256
 MEASURED: Final[dict[str, Any]] = {"samples": SAMPLES, "max_tokens": 40, "validation_fraction": 0.1}
 OPTIONS: Final[dict[str, dict[str, Any]]] = {
-    "dpo": {"steps": 80, "batch_size": 16, "lr": 4e-4, "beta": 0.1, "sft_weight": 0.5},
+    "dpo": {"steps": 70, "batch_size": 16, "lr": 3e-4, "beta": 0.2, "sft_weight": 1.0},
     "ppo": {
         "steps": 50,
         "batch_size": 96,
@@ -157,6 +157,7 @@ def main() -> int:
     """Run, print, and give the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--methods", nargs="+", choices=sorted(OPTIONS), default=sorted(OPTIONS))
     parser.add_argument("--sft-steps", type=int, default=SFT_STEPS)
     parser.add_argument("--start", type=Path, help="folder of an earlier run's start")
@@ -168,7 +169,7 @@ def main() -> int:
         folder = Path(scratch)
         corpus.write(folder / "corpus")
         start = start_of(arguments.start or folder / "start", corpus, arguments.sft_steps)
-        for seed in range(arguments.seeds):
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             for method in arguments.methods:
                 runs.append(align(start, folder / "corpus", folder / f"{method}-{seed}", method, seed))
                 print(table(runs[-1]), flush=True)

@@ -24,6 +24,7 @@ from biollm.alignment.stage import STAGE
 from biollm.errors import BiollmError, ConfigError, FileError, InputError
 from biollm.manifest import InputRecord, Manifest
 from biollm.models import load_checkpoint
+from biollm.report import write_report
 from biollm.results import Summary
 from biollm.stages import StageContext, StageInput
 from biollm.training import Checkpoint
@@ -95,6 +96,9 @@ def test_the_folder_is_a_checkpoint_and_says_what_happened(
     assert {"win_rate", "win_rate_low", "win_rate_high", "kl_nats_an_answer", "guards_broken"} <= set(summary.facts)
     bars = [series for series in summary.series if series.kind == "bar"]
     assert [series.name for series in bars] == ["before", "after"]
+    page = write_report(result.path).read_text(encoding="utf-8")
+    assert "cannot be shown" not in page
+    assert "What must not get worse" in page
     answers = [json.loads(line) for line in (result.path / "answers.jsonl").read_text().splitlines()]
     assert len(answers) == 8
     assert all(set(row) == {"prompt", "before", "after"} for row in answers)
