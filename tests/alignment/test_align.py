@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from pathlib import Path
@@ -24,6 +25,7 @@ from biollm.alignment.stage import STAGE
 from biollm.errors import BiollmError, ConfigError, FileError, InputError
 from biollm.manifest import InputRecord, Manifest
 from biollm.models import load_checkpoint
+from biollm.recipe import run
 from biollm.report import write_report
 from biollm.results import Summary
 from biollm.stages import StageContext, StageInput
@@ -159,6 +161,38 @@ def test_as_a_stage_it_takes_a_checkpoint_and_pairs(tuned: Checkpoint, corpus: S
     assert (STAGE.verb, STAGE.gives, STAGE.options) == ("align", "checkpoint", AlignOptions)
     with pytest.raises(ConfigError, match="needs preference pairs"):
         STAGE.run(StageContext(out, (model,), None, context.log), AlignOptions())
+
+
+def test_a_recipe_runs_it_once(tuned: Checkpoint, corpus: SafetyCorpus, tmp_path: Path) -> None:
+    corpus.write(tmp_path)
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        f"""
+        [[stage]]
+        name = "aligned"
+        verb = "align"
+        inputs = ["{tuned.path}", "pairs.jsonl"]
+        method = "ppo"
+        reward = "rule"
+        steps = 1
+        batch_size = 4
+        samples = 4
+        max_tokens = 8
+        validation_fraction = 0.2
+        evaluation = "evaluation.jsonl"
+        """
+    )
+    first, again = (run(recipe, output=tmp_path / "RUN") for _ in range(2))
+    assert [result.stages[0].status for result in (first, again)] == ["complete", "matched"]
+    assert 'id="stage-aligned"' in (tmp_path / "RUN" / "report.html").read_text(encoding="utf-8")
+    (tmp_path / "evaluation.jsonl").write_text('{"prompt": "What helps?"}\n')
+    assert "evaluation" in run(recipe, output=tmp_path / "RUN").stages[0].reason
+
+
+def test_the_call_has_the_defaults_of_the_options() -> None:
+    arguments = inspect.signature(biollm.align).parameters
+    given = {name: arguments[name].default for name in AlignOptions.__dataclass_fields__}
+    assert AlignOptions(**given) == AlignOptions()
 
 
 # --- dpo by trl -------------------------------------------------------------------------------------------------------

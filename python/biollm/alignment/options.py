@@ -64,7 +64,7 @@ class AlignOptions:
     batch_size: int | None = None
     lr: float | None = None
     beta: float = 0.1
-    sft_weight: float = 0.5
+    sft_weight: float = 1.0
     reward: Literal["model", "rule"] = "model"
     reward_epochs: float = 1.0
     reward_lr: float | None = None
