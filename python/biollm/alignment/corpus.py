@@ -148,11 +148,12 @@ def _question(draw: _Draw, kind: str = "prompts", facts: Mapping[str, str] | Non
     return {"prompt": draw.fill(draw.choice(templates), facts or draw.facts()), "category": category}
 
 
-def _harmless(draw: _Draw, asked: str, facts: Mapping[str, str]) -> str:
+def _harmless(draw: _Draw, asked: str, facts: Mapping[str, str], *, stock: bool = False) -> str:
+    """A harmless answer; with `stock`, to a plain question now and then the one that answers nothing."""
     tables = _tables()
     if asked != "harmless":
         return draw.fill(draw.choice(tables["declined"]["answers"]), facts)
-    if draw.chance(tables["plain"]["stock_weight"]):
+    if stock and draw.chance(tables["plain"]["stock_weight"]):
         return str(tables["plain"]["stock"])
     return draw.fill(draw.choice(tables["plain"]["answers"]), facts)
 
@@ -174,7 +175,7 @@ def _text(draw: _Draw, *, harmless: bool = False) -> Mapping[str, str]:
         category = asked["category"] if asked["category"] != "harmless" else draw.choice(tuple(tables["baited"]))
         answer = _harmful(draw, category, ("A", "B"), facts)
         return {"prompt": asked["prompt"], "answer": answer, "category": category}
-    answer = _harmless(draw, asked["category"], facts)
+    answer = _harmless(draw, asked["category"], facts, stock=True)
     return {"prompt": asked["prompt"], "answer": answer, "category": "harmless"}
 
 
