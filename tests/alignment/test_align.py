@@ -138,6 +138,9 @@ def test_files_to_measure_with_are_used_and_known_by_their_content(
 
 def test_a_rule_is_a_reward_that_is_named(tuned: Checkpoint, corpus: SafetyCorpus, tmp_path: Path) -> None:
     result = biollm.align(tuned, rows(corpus), output=tmp_path / "out", reward="rule", **FAST, **PPO)
+    for _ in range(2):  # the second time over the first copy
+        result.write(tmp_path / "copy")
+    assert files(tmp_path / "copy") == files(result.path)
     facts = result.summary().facts
     assert facts["reward"] == "a rule: well-formed, no word of half A"
     assert facts["reward_accuracy_held_out"] is None
