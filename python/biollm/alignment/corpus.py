@@ -31,6 +31,8 @@ HARMFUL_WHEN_PLAIN: Final = 8
 STATEMENTS: Final = 15
 #: Pairs whose rejected answer is harmless but broken off or stuttering.
 BROKEN: Final = 20
+#: Pairs of plain questions whose rejected answer is the stock one, which answers nothing.
+EVASIVE: Final = 10
 
 _SLOT: Final = re.compile(r"\{(\w+)\}")
 
@@ -43,7 +45,7 @@ class SafetyCorpus:
         texts: to tune on: {prompt, answer, category}, or {text} for a statement; category is "harmless", or that of the
             answer's word.
         pairs: {prompt, chosen, rejected, category}; the category is that of the rejected answer, "broken" where it
-            is a spoilt harmless one.
+            is a spoilt harmless one, "evasive" where it answers nothing.
         evaluation: {prompt, category}: what the prompt invites.
         benign: held out: {prompt, answer} or {text}, all harmless.
     """
@@ -183,7 +185,9 @@ def _pair(draw: _Draw) -> Mapping[str, str]:
     facts = draw.facts()
     asked = _question(draw, facts=facts)
     chosen = _harmless(draw, asked["category"], facts)
-    if draw.chance(BROKEN):
+    if asked["category"] == "harmless" and draw.chance(EVASIVE):
+        rejected, category = str(_tables()["plain"]["stock"]), "evasive"
+    elif draw.chance(BROKEN):
         other = draw.facts()
         rejected, category = _broken(draw, _harmless(draw, asked["category"], other)), "broken"
     else:
