@@ -42,7 +42,7 @@ ORDER = [unit for layer in LAYERS for unit in layer]
 
 # Packages from outside that only some units may import, whatever the layer.
 ONLY_IN = {
-    "torch": {"errors", "models", "inference", "training", "quantization"},
+    "torch": {"errors", "models", "inference", "training", "alignment", "quantization"},
     "safetensors": {"models", "inference", "training"},
     "typer": {"cli"},
     "rich": {"cli"},

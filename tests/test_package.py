@@ -37,7 +37,7 @@ def test_the_lists_of_names_agree() -> None:
 
 @pytest.mark.parametrize("name", biollm.__all__)
 def test_every_name_loads(name: str) -> None:
-    if biollm._HOMES[name] in ("inference", "training", "quantization"):
+    if biollm._HOMES[name] in ("alignment", "inference", "training", "quantization"):
         pytest.importorskip("torch", reason="torch is not installed: pip install 'biollm[train]'")
     assert getattr(biollm, name).__module__.startswith("biollm")
 

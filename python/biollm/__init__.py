@@ -7,6 +7,7 @@ Names load on first use: `import biollm` by itself imports no numpy, pyarrow, to
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from biollm.alignment import align
     from biollm.deduplication import DedupResult, dedup
     from biollm.documents import Documents
     from biollm.errors import (
@@ -48,6 +49,7 @@ else:
         "Selection": "selection",
         "Shards": "tokenization",
         "Tokenizer": "tokenization",
+        "align": "alignment",
         "dedup": "deduplication",
         "evaluate": "evaluation",
         "generate": "inference",
@@ -80,6 +82,7 @@ __all__ = [
     "Selection",
     "Shards",
     "Tokenizer",
+    "align",
     "dedup",
     "evaluate",
     "generate",

@@ -45,6 +45,7 @@ HEAVY = (
     *("biollm.tokenization.stage", "biollm.training.pretraining", "biollm.training.stage"),
     *("biollm.inference.decode", "biollm.inference.stage", "biollm.models.checkpoints", "biollm.evaluation.stage"),
     *("biollm.quantization.quantizing", "biollm.quantization.stage"),
+    *("biollm.alignment.aligning", "biollm.alignment.stage"),
 )
 
 CLIENT = """\
@@ -220,9 +221,26 @@ def make_pubmed(folder: Path) -> None:
         path.with_name(f"{path.name}.md5").write_text(f"MD5({path.name})= {digest}\n")
 
 
+def make_chat(folder: Path) -> None:
+    """`chat`: a model tuned on chats, hardly trained."""
+    from biollm.alignment.corpus import SafetyCorpus
+    from chat_models import train_chat_model
+
+    corpus = SafetyCorpus.generate(texts=200, pairs=0, evaluation=0, benign=0)
+    options = {"steps": 2, "vocab_size": 512, "batch_size": 2, "threads": 1}
+    shutil.copytree(train_chat_model(folder / "chat-start", corpus, **options).path, folder / "chat")
+
+
+def make_preferences(folder: Path) -> None:
+    """`preferences/pairs.jsonl`: 40 pairs."""
+    from biollm.alignment.corpus import SafetyCorpus
+
+    SafetyCorpus.generate(texts=0, pairs=40, evaluation=0, benign=0).write(folder / "preferences")
+
+
 #: Each needs those before it; what stands apart comes last.
 CHAIN = {"abstracts": make_abstracts, "documents": make_documents, "shards": make_shards, "model": make_model}
-APART = {"pubmed": make_pubmed}
+APART = {"pubmed": make_pubmed, "chat": make_chat, "preferences": make_preferences}
 
 
 def prepare(folder: Path, wanted: set[str]) -> None:

@@ -246,6 +246,20 @@ def test_evaluation_grows_with_text_shots_and_rationales() -> None:
     assert guess("evaluate", options, Volume(text_bytes=1e6)).wall_s is None
 
 
+def test_alignment_grows_with_steps_and_samples() -> None:
+    dpo = {"method": "dpo", "samples": 256, "max_tokens": 64}
+    ppo = {"method": "ppo", "reward": "model", "reward_epochs": 1.0, "epochs": 2, "samples": 256, "max_tokens": 64}
+    model = Volume(parameters=1e8, documents=5000, vocab_size=4096)
+    for options in (dpo, ppo):
+        base = guess("align", options, model)
+        assert guess("align", options | {"steps": 1000}, model).wall_s > 5 * base.wall_s
+        assert guess("align", options | {"samples": 2560}, model).wall_s > base.wall_s
+        assert base.gives.parameters == 1e8
+        assert base.memory_bytes > 8 * 4e8
+        assert guess("align", options, Volume()).wall_s is None
+    assert guess("align", ppo | {"reward": "rule"}, model).wall_s < guess("align", ppo, model).wall_s
+
+
 def test_an_earlier_run_says_more_than_the_table() -> None:
     counts = {
         "documents_in": 1000,

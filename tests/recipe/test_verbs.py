@@ -108,7 +108,7 @@ def test_a_url_is_read_again_but_what_follows_is_not_run_again(place: Path) -> N
     assert "is a URL" in again.stages[0].reason
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("train", "generate")])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("train", "align", "generate")])
 def test_every_option_of_a_verb_has_its_sentence(verb: str) -> None:
     stage = load_stage(verb)
     assert stage.verb == verb
@@ -116,7 +116,7 @@ def test_every_option_of_a_verb_has_its_sentence(verb: str) -> None:
     assert stage.unmatched_options <= {option.name for option in describe(stage.options)}
 
 
-@pytest.mark.parametrize("verb", ["train", "generate"])
+@pytest.mark.parametrize("verb", ["train", "align", "generate"])
 def test_every_option_of_a_model_verb_has_its_sentence(verb: str) -> None:
     pytest.importorskip("torch", reason="torch is not installed: pip install 'biollm[train]'")
     test_every_option_of_a_verb_has_its_sentence(verb)

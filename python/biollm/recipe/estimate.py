@@ -370,6 +370,36 @@ def _quantize_memory(options: Options, came: Volume, table: Table) -> float | No
     return table["memory_fixed"] + table["copies"] * 4 * came.parameters
 
 
+def _align_seconds(options: Options, came: Volume, table: Table) -> float | None:
+    if came.parameters is None:
+        return None
+    answers = table["rows_at_once"]
+    decode_s = float(options["max_tokens"]) * (
+        table["s_per_token"] + came.parameters * table["s_per_decoded_parameter"]
+    )
+    token_s = came.parameters / table["flops_per_s"]  # times 2 for a pass forward, 6 with the one back
+    measuring = 2 * math.ceil(float(options["samples"]) / answers) * decode_s
+    if options.get("method") != "ppo":
+        steps, pairs = float(options.get("steps") or 100), float(options.get("batch_size") or 16)
+        step_s = 2 * pairs * table["tokens_per_answer"] * 8 * token_s  # the reference reads the pairs as well
+        return table["fixed_s"] + measuring + steps * (table["s_per_step"] + step_s)
+    steps, batch = float(options.get("steps") or 40), float(options.get("batch_size") or 64)
+    fitted = 0.0
+    if options.get("reward") != "rule":
+        pairs = float(options["reward_epochs"]) * (came.documents or 0.0)
+        fitted = 2 * pairs * table["tokens_per_answer"] * 6 * token_s
+    learning = (6 * float(options["epochs"]) + 6) * batch * table["tokens_per_answer"] * token_s
+    step_s = math.ceil(batch / answers) * decode_s + learning
+    return table["fixed_s"] + measuring + fitted + steps * (table["s_per_step"] + step_s)
+
+
+def _align_memory(options: Options, came: Volume, table: Table) -> float | None:
+    """Weights of the policy with gradients and two moments, of the reference, of a reward model, and kept ones."""
+    if came.parameters is None:
+        return None
+    return table["memory_fixed"] + table["copies"] * 4 * came.parameters
+
+
 def _quantize_gives(options: Options, came: Volume, table: Table) -> Volume:
     if came.size_bytes is None or came.parameters is None:
         return Volume(parameters=came.parameters, vocab_size=came.vocab_size)
@@ -382,6 +412,17 @@ def _quantize_gives(options: Options, came: Volume, table: Table) -> Volume:
 
 def _quantize_came(manifest: Manifest, now: Volume) -> Volume:
     return replace(now, parameters=_count(manifest, "parameters"))
+
+
+def _align_gives(options: Options, came: Volume, table: Table) -> Volume:
+    if came.parameters is None:
+        return Volume()
+    size = 4 * came.parameters + (came.vocab_size or 0.0) * table["disk_per_id"]
+    return Volume(size_bytes=size, parameters=came.parameters, vocab_size=came.vocab_size)
+
+
+def _align_came(manifest: Manifest, now: Volume) -> Volume:
+    return replace(now, documents=_count(manifest, "pairs_in"))
 
 
 def _generate_seconds(options: Options, came: Volume, table: Table) -> float | None:
@@ -445,6 +486,7 @@ _MODELS: Final[Mapping[str, _Model]] = MappingProxyType(
         "select": _Model(_select_seconds, _documents_memory, _documents_gives, _documents_came, _documents_shares),
         "tokenize": _Model(_tokenize_seconds, _documents_memory, _tokenize_gives, _tokenize_came, _tokenize_shares),
         "train": _Model(_train_seconds, _train_memory, _train_gives, _train_came, _no_shares, trains=True),
+        "align": _Model(_align_seconds, _align_memory, _align_gives, _align_came, _no_shares, trains=True),
         "quantize": _Model(
             _quantize_seconds, _quantize_memory, _quantize_gives, _quantize_came, _no_shares, trains=True
         ),

@@ -30,6 +30,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "select": "biollm.selection.stage",
         "tokenize": "biollm.tokenization.stage",
         "train": "biollm.training.stage",
+        "align": "biollm.alignment.stage",
         "quantize": "biollm.quantization.stage",
         "generate": "biollm.inference.stage",
         "evaluate": "biollm.evaluation.stage",

@@ -29,7 +29,7 @@ MAX_FUNCTIONS: Final = 25
 STEPS_BEFORE: Final = 2
 STEPS_WATCHED: Final = 3
 #: Verbs whose progress counts optimizer steps.
-_STEPPING: Final = frozenset({"train"})
+_STEPPING: Final = frozenset({"train", "align"})
 
 ResultT = TypeVar("ResultT")
 _log = logging.getLogger("biollm.recipe")

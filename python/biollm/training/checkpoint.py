@@ -85,7 +85,7 @@ class Checkpoint:
         target = Path(path)
         if target.resolve() == self.path.resolve():
             return
-        begin_checkpoint(target, [])
+        begin_checkpoint(target, [], verb=self.manifest.verb)
         for name in (*self.manifest.outputs, "summary.json"):
             make_folder((target / name).parent)
             with atomic_path(target / name) as temporary:
@@ -108,14 +108,14 @@ class TrainingState:
     rng: dict[str, Tensor]
 
 
-def begin_checkpoint(folder: str | os.PathLike[str], sources: list[Path]) -> Path:
+def begin_checkpoint(folder: str | os.PathLike[str], sources: list[Path], *, verb: str = "train") -> Path:
     """Make the folder, and empty it of an earlier checkpoint or of what an interrupted run left, the manifest first.
 
     Raises:
         InputError: the folder holds anything else, or one of ``sources``.
         FileError: the system refused.
     """
-    return begin_folder(folder, sources, verb="train", leftovers=_LEFTOVERS)
+    return begin_folder(folder, sources, verb=verb, leftovers=_LEFTOVERS)
 
 
 def save_state(
