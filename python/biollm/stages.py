@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,8 @@ class Stage:
         algorithm_version: raised when the same options give another output.
         unmatched_options: those that do not change output (threads, …), left out of the manifest's match.
         run: leaves the folder complete, `summary.json` and then `manifest.json` last.
+        fits: what `takes` cannot say: called with the inputs, each (name, kind), and the options before anything runs;
+            gives why they do not go together, in words, or `None`.
     """
 
     verb: str
@@ -78,3 +80,4 @@ class Stage:
     algorithm_version: int
     unmatched_options: frozenset[str]
     run: Callable[[StageContext, Any], Result]
+    fits: Callable[[Sequence[tuple[str, str]], Any], str | None] | None = None

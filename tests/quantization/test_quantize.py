@@ -212,6 +212,21 @@ def test_training_from_it_is_refused(int4: Path, shards: Path, tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("objective", ["instruct", "classify"])
+def test_tuning_it_is_refused(objective: str, int4: Path, tmp_path: Path) -> None:
+    rows = [{"question": "a", "answer": "b", "text": "c", "label": "d"}]
+    with pytest.raises(InputError, match="training needs the weights"):
+        biollm.train(rows, start=int4, output=tmp_path / "out", objective=objective, steps=1, seq_len=16)
+    assert not (tmp_path / "out").exists()
+
+
+def test_aligning_it_is_refused(int4: Path, tmp_path: Path) -> None:
+    pairs = [{"prompt": "a", "chosen": "b", "rejected": "c"}]
+    with pytest.raises(InputError, match="alignment needs the weights"):
+        biollm.align(int4, pairs, output=tmp_path / "out", method="ppo")
+    assert not (tmp_path / "out").exists()
+
+
 def test_quantizing_it_again_is_refused(int8: Path, shards: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="quantization needs the weights") as caught:
         biollm.quantize(int8, shards, output=tmp_path / "out")

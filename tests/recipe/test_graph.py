@@ -94,6 +94,26 @@ def test_wrong_graphs_are_refused_before_anything_runs(text: str, words: str, tm
     assert caught.value.path == str(tmp_path / "r.toml")
 
 
+@pytest.mark.parametrize(
+    ("inputs", "options", "words"),
+    [
+        (["d"], "", "stage 'm': the input 'd' is of kind 'documents', but the objective pretrain takes shards"),
+        (
+            ["s"],
+            'objective = "instruct"',
+            "'s' is of kind 'shards', but the objective instruct takes",
+        ),
+        (["d"], 'objective = "classify"', "the objective classify needs a checkpoint among the inputs"),
+        (["s"], "lora_rank = 4", "lora_rank needs a checkpoint among the inputs"),
+    ],
+)
+def test_inputs_that_do_not_go_with_the_options(inputs: list[str], options: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "x"}')
+    text = stage("d", "read", "['a.jsonl']") + stage("s", "tokenize", "['d']", "vocab_size = 300")
+    with pytest.raises(ConfigError, match=words):
+        plan(parse_recipe(text + stage("m", "train", str(inputs), options), tmp_path / "r.toml"))
+
+
 def test_paths_among_the_options_start_from_the_recipe(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Options:

@@ -26,6 +26,7 @@ from biollm.inference.completions import checkpoint_records
 from biollm.inference.llm import OnDisk, folder_of
 from biollm.manifest import InputRecord, Manifest, StageTimer
 from biollm.models import load_checkpoint, save_checkpoint
+from biollm.models.checkpoints import read_config, refuse_quantized
 from biollm.results import Scalar
 from biollm.telemetry import event
 from biollm.tokenization.tokenizer import Tokenizer
@@ -176,6 +177,7 @@ def align_source(
     """
     timer = StageTimer()
     placement = resolve(options.device, "float32")
+    refuse_quantized(start, read_config(start), "alignment", field="start")
     reference = load_checkpoint(start, device=placement.device, dtype=placement.weights).requires_grad_(False).eval()
     config = reference.config
     chat = ChatTokens(Tokenizer.from_file(start / "tokenizer.json"), config.eos_ids, start)

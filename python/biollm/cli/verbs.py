@@ -109,7 +109,7 @@ def _run(
     from biollm.recipe.options import build
 
     options = build(stage.options, values, where=f"biollm {stage.verb}")
-    found = _found_inputs(stage, inputs)
+    found = _found_inputs(stage, inputs, options)
     if output is None:
         # Only what `_output_parameter` lets be left out: texts are printed and nothing is kept.
         with tempfile.TemporaryDirectory(prefix="biollm-") as temporary:
@@ -143,9 +143,9 @@ def _run_stage(stage: Stage, inputs: tuple[StageInput, ...], folder: Path, optio
     return result
 
 
-def _found_inputs(stage: Stage, names: list[str]) -> tuple[StageInput, ...]:
+def _found_inputs(stage: Stage, names: list[str], options: Any) -> tuple[StageInput, ...]:
     """What the command line names, found from the working directory, in the order given."""
-    from biollm.recipe.graph import Node, check_kinds, find_input
+    from biollm.recipe.graph import Node, check_inputs, find_input
     from biollm.recipe.match import stage_inputs
 
     where = f"biollm {stage.verb}"
@@ -155,7 +155,7 @@ def _found_inputs(stage: Stage, names: list[str]) -> tuple[StageInput, ...]:
         if source is None:
             raise InputError(f"{where}: no such file, and no file matches: {name}", field="inputs", value=name)
         sources.append(source)
-    check_kinds(stage, [(source.name, source.kind) for source in sources], where=where)
+    check_inputs(stage, [(source.name, source.kind) for source in sources], options, where=where)
     return stage_inputs(Node(stage.verb, stage, None, tuple(sources)), Path.cwd())
 
 

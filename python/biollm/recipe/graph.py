@@ -112,17 +112,19 @@ def plan(recipe: Recipe, stages: Mapping[str, Stage] | None = None) -> tuple[Nod
         options = build(stage.options, spec.options, where=where, path=recipe.path, base=spec.base)
         below = {later.name for later in recipe.stages[position + 1 :]}
         sources = tuple(_find(name, spec, kinds, below, recipe.path) for name in spec.inputs)
-        check_kinds(stage, [(s.name, s.kind) for s in sources], where=where, path=recipe.path)
+        check_inputs(stage, [(s.name, s.kind) for s in sources], options, where=where, path=recipe.path)
         nodes.append(Node(spec.name, stage, options, sources))
         kinds[spec.name] = stage.gives
     return tuple(nodes)
 
 
-def check_kinds(stage: Stage, inputs: list[tuple[str, str]], *, where: str, path: Path | None = None) -> None:
-    """Holds inputs, each (name, kind), against what a verb takes.
+def check_inputs(
+    stage: Stage, inputs: list[tuple[str, str]], options: Any, *, where: str, path: Path | None = None
+) -> None:
+    """Holds inputs, each (name, kind), against what a verb takes with its `options`.
 
     Raises:
-        ConfigError: a kind it does not take, too few or too many of one, or no input at all.
+        ConfigError: a kind it does not take, too few or too many of one, no input at all, or what `Stage.fits` says.
     """
     accepted = _accepted(stage)
     for name, kind in inputs:
@@ -140,6 +142,8 @@ def check_kinds(stage: Stage, inputs: list[tuple[str, str]], *, where: str, path
             given = f"{count} of kind {kind!r}" if count else f"none of kind {kind!r}"
             message = f"{where}: {given} among the inputs, but {stage.verb} takes {accepted}"
             raise ConfigError(message, path=path, field="inputs", value=count)
+    if stage.fits is not None and (why := stage.fits(inputs, options)):
+        raise ConfigError(f"{where}: {why}", path=path, field="inputs")
 
 
 def find_input(name: str, base: Path, *, where: str, path: Path | None = None) -> Source | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,15 +28,9 @@ def run(context: StageContext, options: TrainOptions) -> Checkpoint:
     shards = [item for item in context.inputs if item.kind == "shards"]
     starts = [Path(item.path) for item in context.inputs if item.kind == "checkpoint"]
     others = [item for item in context.inputs if item.kind in ("documents", "files")]
-    unfit = others if options.objective == "pretrain" else shards
-    if unfit or not (shards or others):
-        takes = "token shards" if options.objective == "pretrain" else "documents or files of rows"
-        wrong = f", not {unfit[0].name!r}" if unfit else ""
-        raise ConfigError(f"the objective {options.objective} takes {takes}{wrong}", field="inputs")
+    if why := fits([(item.name, item.kind) for item in context.inputs], options):
+        raise ConfigError(why, field="inputs")
     start = starts[0] if starts else None
-    if options.lora_rank and start is None:
-        message = "lora_rank needs a checkpoint among the inputs: new weights are not adapted"
-        raise ConfigError(message, field="lora_rank")
     if others:
         return tune(
             [item.path for item in others],
@@ -57,6 +52,29 @@ def run(context: StageContext, options: TrainOptions) -> Checkpoint:
     )
 
 
+def fits(inputs: Sequence[tuple[str, str]], options: TrainOptions) -> str | None:
+    """Why the inputs are not what the objective takes; None where they are."""
+    kinds = {kind for _, kind in inputs}
+    if options.objective == "pretrain":
+        wrong = next(((name, kind) for name, kind in inputs if kind in ("documents", "files")), None)
+        if wrong is not None:
+            name, kind = wrong
+            return f"the input {name!r} is of kind {kind!r}, but the objective pretrain takes shards: tokenize it first"
+        if "shards" not in kinds:
+            return "the objective pretrain takes shards, and none are among the inputs"
+    else:
+        wrong = next(((name, kind) for name, kind in inputs if kind == "shards"), None)
+        if wrong is not None:
+            return f"the input {wrong[0]!r} is of kind 'shards', but the objective {options.objective} takes documents"
+        if not kinds & {"documents", "files"}:
+            return f"the objective {options.objective} takes documents or files of rows, and none are among the inputs"
+    if "checkpoint" not in kinds and options.objective != "pretrain":
+        return f"the objective {options.objective} needs a checkpoint among the inputs to start from"
+    if "checkpoint" not in kinds and options.lora_rank:
+        return "lora_rank needs a checkpoint among the inputs: new weights are not adapted"
+    return None
+
+
 STAGE = Stage(
     verb="train",
     options=TrainOptions,
@@ -65,4 +83,5 @@ STAGE = Stage(
     algorithm_version=ALGORITHM_VERSION,
     unmatched_options=UNMATCHED_OPTIONS,
     run=run,
+    fits=fits,
 )

@@ -23,7 +23,7 @@ from biollm.atomic import write_bytes
 from biollm.errors import ConfigError, InputError
 from biollm.manifest import InputRecord, StageTimer
 from biollm.models import Llama, LlamaClassifier, ModelConfig, load_checkpoint
-from biollm.models.checkpoints import read_config
+from biollm.models.checkpoints import read_config, refuse_quantized
 from biollm.partial import work_key
 from biollm.readers.rows import Rows, open_rows
 from biollm.tokenization import Tokenizer
@@ -70,6 +70,7 @@ def tune(
     folder = Path(start)
     placement = resolve(options.device, options.dtype)
     config = _context(read_config(folder), options, folder)
+    refuse_quantized(folder, config, "training", field="start")
     tokenizer = Tokenizer.from_file(folder)
     if tokenizer.vocab_size > config.vocab_size:
         message = f"the model has {config.vocab_size} token ids, its tokenizer {tokenizer.vocab_size}"
