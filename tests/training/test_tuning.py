@@ -200,7 +200,7 @@ def test_as_a_stage_and_what_the_manifest_says(base: Path, tmp_path: Path) -> No
     assert checkpoint.path == tmp_path / "out"
     shards = (StageInput(lines, "shards", "tokens"), StageInput(base, "checkpoint", "base"))
     for given, objective, wrong in ((shards, "instruct", "tokens"), (inputs, "pretrain", "rows")):
-        with pytest.raises(ConfigError, match=f"takes .*, not '{wrong}'"):
+        with pytest.raises(ConfigError, match=rf"'{wrong}' is of kind .*, but the objective {objective} takes"):
             context = StageContext(tmp_path / "no", given, None, logging.getLogger("biollm.train"))
             STAGE.run(context, TrainOptions(objective=objective))
 
