@@ -72,6 +72,7 @@ ROW = b'{"text": "asthma"}\n'
 TRAIN = ["--size", "tiny", "--steps", "2", "--seq-len", "32", "--batch-size", "2", "--threads", "1"]
 BOTH = {"gz": gzip.compress(ROW * 1000, mtime=0), "zst": bytes(pa.compress(ROW * 1000, "zstd", asbytes=True))}
 QUESTION = b'{"id": 1, "question": "Which?", "options": {"A": "gout", "B": "sepsis"}, "answer_idx": "%s"}\n'
+LONG_LINE = gzip.compress(b'{"question": "' + b"x" * (100 << 20), mtime=0)
 VERB_OPTIONS = {
     "read": [],
     "dedup": [],
@@ -271,6 +272,21 @@ BAD: dict[str, Bad] = {
         "ConfigError", ["gopher_qualty", "gopher_quality"], ["select", "documents.jsonl", "--rules", "gopher_qualty"]
     ),
     "train: documents instead of shards": Bad("ConfigError", ["documents", "shards"], ["train", "RUN/select", *TRAIN]),
+    "evaluate: resamples without end": Bad(
+        "ConfigError", ["resamples"], ["evaluate", "RUN/train", "documents.jsonl", "--resamples", "9" * 12]
+    ),
+    "evaluate: a line of a hundred MiB": Bad(
+        "LimitError",
+        ["questions.jsonl.gz:1", "a line is over"],
+        ["evaluate", "RUN/train", "questions.jsonl.gz"],
+        write("questions.jsonl.gz", LONG_LINE),
+    ),
+    "align: a line of a hundred MiB": Bad(
+        "LimitError",
+        ["pairs.jsonl.gz:1", "a line is over"],
+        ["align", "RUN/train", "pairs.jsonl.gz", "--method", "ppo"],
+        write("pairs.jsonl.gz", LONG_LINE),
+    ),
     "a folder of others' files": Bad(
         "InputError", ["taken", "holds files"], ["dedup", "documents.jsonl", "-o", "taken"]
     ),

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import re
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from biollm.alignment.chat import ROLES, Turn
-from biollm.errors import BiollmError, FileError, FormatError, InputError
+from biollm.errors import FormatError, InputError
 from biollm.manifest import InputRecord
+from biollm.readers.lines import bounded_lines
 
 __all__ = ["Preference", "Preferences", "SkippedRow", "read_preferences"]
 
@@ -200,30 +200,21 @@ class Row:
 
 
 def json_lines(path: Path) -> Iterator[Row]:
-    """The objects of a JSON Lines file, plain or .gz; empty lines are passed over.
+    """The objects of a JSON Lines file, plain, .gz or .zst; empty lines are passed over.
 
     Raises:
-        FileError: it cannot be read. FormatError: a line is no JSON object.
+        FileError: it cannot be read. FormatError: a line is no JSON object. LimitError: a line is over 64 MiB.
     """
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    values = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise FormatError(f"not JSON: {error}", path=path, line=number) from error
-                if not isinstance(values, dict):
-                    raise FormatError("not a JSON object", path=path, line=number)
-                yield Row(values, str(path), number)
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise FormatError(f"a damaged gzip file: {error}", path=path) from error
-    except OSError as error:
-        if isinstance(error, BiollmError):
-            raise
-        raise FileError.from_os_error(error, path) from error
+    for number, line in bounded_lines(path):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise FormatError(f"not JSON: {error}", path=path, line=number) from error
+        if not isinstance(values, dict):
+            raise FormatError("not a JSON object", path=path, line=number)
+        yield Row(values, str(path), number)
 
 
 def _rows(source: Any, inputs: list[InputRecord]) -> Iterator[Row]:
@@ -237,7 +228,7 @@ def _rows(source: Any, inputs: list[InputRecord]) -> Iterator[Row]:
         return
     for item in source:
         path = Path(item)
-        if any(suffix in _LINES for suffix in path.suffixes[-2:]) and path.suffix in (*_LINES, ".gz"):
+        if any(suffix in _LINES for suffix in path.suffixes[-2:]) and path.suffix in (*_LINES, ".gz", ".zst"):
             inputs.append(InputRecord.of_file(path))
             yield from json_lines(path)
         else:

@@ -13,6 +13,7 @@ ALGORITHM_VERSION: Final = 1
 """Raised when the same options, checkpoint and files give other figures."""
 UNMATCHED_OPTIONS: Final = frozenset({"batch_tokens"})
 """Options that do not change the output, but for the last bits of rounding."""
+MAX_RESAMPLES: Final = 1_000_000
 SETTINGS: Final = ("reasoning-required", "reasoning-free")
 """Of PubMedQA: with the abstract's contexts, or with its conclusion (Jin et al. 2019, section 4)."""
 
@@ -91,6 +92,9 @@ class EvaluateOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}: give 1 or more", field=name, value=value)
+        if self.resamples > MAX_RESAMPLES:
+            message = f"resamples is {self.resamples}, over {MAX_RESAMPLES:,}"
+            raise ConfigError(message, field="resamples", value=self.resamples)
         if not 0 <= self.seed < 1 << 64:
             raise ConfigError(f"seed is {self.seed}, not in [0, 2**64)", field="seed", value=self.seed)
 

@@ -21,9 +21,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from biollm.errors import BiollmError, FileError, FormatError, InputError
+from biollm.errors import FormatError, InputError, LimitError
 from biollm.evaluation.items import Item, Rejection, Task
 from biollm.evaluation.options import SETTINGS
+from biollm.readers.lines import bounded_lines
 
 __all__ = ["is_task_file", "read_tasks"]
 
@@ -71,7 +72,8 @@ def read_tasks(
         The tasks, each with the same items.
 
     Raises:
-        FileError: it cannot be read. FormatError: it is no JSON, or no CSV of six columns.
+        FileError: it cannot be read. FormatError: it is no JSON, or no CSV of six columns. LimitError: over 1 GiB, or a
+            line over 64 MiB.
         InputError: an item without an answer or otherwise malformed (`line`, `field`), an id that occurs twice, or no
             item at all.
     """
@@ -277,22 +279,10 @@ def _csv_records(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file, decompressed, with their line feeds; counted from 1."""
-    import pyarrow as pa
-
+    """`bounded_lines` of a file that is no larger than `MAX_FILE_BYTES`."""
     size = 0
-    try:
-        with path.open("rb"):  # whose error has an errno
-            pass
-        with pa.input_stream(str(path), compression="detect") as stream:
-            for number, line in enumerate(io.BufferedReader(stream), start=1):
-                size += len(line)
-                if size > MAX_FILE_BYTES:
-                    raise FormatError(f"over {MAX_FILE_BYTES:,} bytes of questions", path=path, line=number)
-                yield number, line
-    except BiollmError:
-        raise
-    except (OSError, pa.ArrowInvalid) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise FileError.from_os_error(error, path) from error
-        raise FormatError(f"damaged or cut off: {error}", path=path) from error
+    for number, line in bounded_lines(path):
+        size += len(line)
+        if size > MAX_FILE_BYTES:
+            raise LimitError(f"over {MAX_FILE_BYTES:,} bytes of questions", path=path, line=number)
+        yield number, line

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from biollm.errors import ConfigError, InputError
+from biollm.inference.llm import folder_of
 from biollm.manifest import InputRecord, StageTimer
 from biollm.models import Llama, ModelConfig, load_checkpoint, model_config
 from biollm.models.checkpoints import read_config
@@ -26,6 +27,7 @@ from biollm.training.sources import RowSource, Source, check_sources, listed, pa
 from biollm.training.tuning import tune
 
 if TYPE_CHECKING:
+    from biollm.inference.llm import OnDisk
     from biollm.results import Progress
 
 LOG: Final = logging.getLogger("biollm.train")
@@ -35,7 +37,7 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
     source: Source | Sequence[Source] | RowSource,
     *,
     output: str | os.PathLike[str],
-    start: str | os.PathLike[str] | None = None,
+    start: str | os.PathLike[str] | OnDisk | None = None,
     objective: str = "pretrain",
     size: str = "small",
     steps: int | None = None,
@@ -88,7 +90,8 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
             of documents, a list of dicts, Arrow, frames.
         output: folder of the checkpoint; emptied before training where it holds an earlier one, refused where it holds
             anything else; an unfinished run in it is gone on with.
-        start: a Hugging Face folder of a Llama-type model to go on from; its ``tokenizer.json`` must be the shards'.
+        start: a Hugging Face folder of a Llama-type model to go on from, or what `train` returned; its
+            ``tokenizer.json`` must be the shards'.
             Rows need one: its tokenizer and its chat template are used.
         progress: called with (steps done, steps in all) after each step, and first where a run is gone on with; what it
             raises ends the run, unwritten.
@@ -155,6 +158,7 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
         deterministic=deterministic,
         threads=threads,
     )
+    start = None if start is None else folder_of(start)
     if options.lora_rank and start is None:
         raise ConfigError("lora_rank needs start: new weights are not adapted", field="lora_rank", value=lora_rank)
     if options.objective != "pretrain":
