@@ -239,6 +239,13 @@ def test_a_column_names_the_domains_and_a_glob_its_files(place: Path, tmp_path: 
     assert one_by_one.domains[0].perplexity.estimate == pytest.approx(by_file.domains[0].perplexity.estimate, rel=1e-6)
 
 
+def test_a_column_that_names_no_domain_is_told(place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "a.jsonl", [{"text": TEXTS[i]} for i in range(3)])
+    found = biollm.evaluate(place / "model", [tmp_path / "a.jsonl"], domain="yaer")
+    assert [domain.domain for domain in found.domains] == ["a"]
+    assert "no document names its domain in 'yaer'" in caplog.text
+
+
 def test_documents_longer_than_the_context_are_counted(place: Path, llm: LLM) -> None:
     long = " ".join(TEXTS[:12])
     found = biollm.evaluate(place / "model", [long, TEXTS[0]], stride=20)

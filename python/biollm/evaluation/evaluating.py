@@ -230,10 +230,13 @@ class _Run:
 
         options = self.options
         opened = open_source(source, ReadOptions(text=options.text, source=options.domain, on_error=options.on_error))
-        log = PassLog()
+        passed = PassLog()
         name = domain_name(source) if isinstance(source, str | Path) else "documents"
-        self.losses.append(document_domains(self.llm, opened.batches(log), name, options, progress=self.progress))
-        self.malformed += len(log.rejected)
+        found = document_domains(self.llm, opened.batches(passed), name, options, progress=self.progress)
+        if options.domain is not None and set(found.domains) == {name}:
+            log.warning("%s: no document names its domain in %r: all count as %r", name, options.domain, name)
+        self.losses.append(found)
+        self.malformed += len(passed.rejected)
         if isinstance(source, Path) and (source / "manifest.json").is_file():
             self.records.append(InputRecord.of_stage(source))
         else:
