@@ -23,7 +23,8 @@ torch = pytest.importorskip("torch")
 from biollm.models import Llama, model_config  # noqa: E402
 from biollm.training import baselines  # noqa: E402
 from biollm.training.batches import DocumentTokens, PackedStream  # noqa: E402
-from biollm.training.loop import accumulate_gradients, update_weights  # noqa: E402
+from biollm.training.engines import Engine  # noqa: E402
+from biollm.training.loop import accumulate_gradients  # noqa: E402
 from biollm.training.optimizer import make_optimizer  # noqa: E402
 from biollm.training.placement import resolve  # noqa: E402
 
@@ -74,13 +75,13 @@ def one_document_a_row(vocab_size: int, seq_len: int) -> PackedStream:
 
 
 def our_step(model: Llama, stream: PackedStream, rows: int) -> Step:
-    optimizer = make_optimizer(model, lr=LR, weight_decay=0.1, betas=BETAS, eps=1e-8)
+    engine = Engine(model, make_optimizer(model, lr=LR, weight_decay=0.1, betas=BETAS, eps=1e-8))
     place, position = resolve("cpu", "float32"), iter(range(0, 1 << 40, rows * stream.seq_len))
 
     def step() -> float:
         batch = stream.batch(next(position), rows)
-        loss = accumulate_gradients(model, batch, accumulation=1, placement=place)
-        update_weights(model, optimizer, lr=LR, clip_norm=CLIP)
+        loss = accumulate_gradients(engine, batch, accumulation=1, placement=place)
+        engine.update(lr=LR, clip_norm=CLIP)
         return float(loss)
 
     return step

@@ -22,6 +22,7 @@ __all__ = [
     "InternalError",
     "LimitError",
     "MissingExtra",
+    "ProcessError",
     "require",
 ]
 
@@ -128,6 +129,10 @@ class MissingExtra(BiollmError, ImportError):
         BiollmError.__init__(self, message, **attributes)
         self.name = self.field
         self.msg = message
+
+
+class ProcessError(BiollmError):
+    """A process of a run by several ended before its work was done; `value` is its rank, `field` "rank"."""
 
 
 class InternalError(BiollmError):

@@ -203,16 +203,24 @@ class Manifest:
 
 
 class StageTimer:
-    """Wall and CPU seconds since it was made."""
+    """Wall and CPU seconds since it was made, or of all that a process started for the work has done.
 
-    def __init__(self) -> None:
-        self._wall = time.perf_counter()
-        self._cpu = _cpu_s()
+    Args:
+        began: the `began` of the process that began the work and started this one for it, on the same machine; `None`
+            for one that begins it itself.
+
+    Attributes:
+        began: when the work began, on the machine's monotonic clock, in seconds.
+    """
+
+    def __init__(self, *, began: float | None = None) -> None:
+        self.began = time.monotonic() if began is None else began
+        self._cpu = _cpu_s() if began is None else 0.0
 
     @property
     def wall_s(self) -> float:
         """Seconds on the clock."""
-        return time.perf_counter() - self._wall
+        return time.monotonic() - self.began
 
     @property
     def cpu_s(self) -> float:

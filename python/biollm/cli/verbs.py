@@ -110,6 +110,9 @@ def _run(
 
     options = build(stage.options, values, where=f"biollm {stage.verb}")
     found = _found_inputs(stage, inputs, options)
+    if stage.verb == "train" and output is not None and _of_others():
+        _run_stage(stage, found, output.absolute(), options, Voice(quiet=True))
+        return
     if output is None:
         # Only what `_output_parameter` lets be left out: texts are printed and nothing is kept.
         with tempfile.TemporaryDirectory(prefix="biollm-") as temporary:
@@ -126,6 +129,13 @@ def _run(
             result = _run_stage(stage, found, folder, options, voice)
     voice.say(f"{stage.verb}\n{summary_text(result.summary())}\n→ {output}")
     voice.result({"output": str(folder), "summary": result.summary().to_dict()})
+
+
+def _of_others() -> bool:
+    """Whether this is a process of a distributed run, and not the first: that one claims the folder and speaks."""
+    from biollm.training import environment
+
+    return environment.rank() > 0
 
 
 def _run_stage(stage: Stage, inputs: tuple[StageInput, ...], folder: Path, options: Any, voice: Voice) -> Result:

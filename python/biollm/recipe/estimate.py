@@ -337,7 +337,11 @@ def _train_memory(options: Options, came: Volume, table: Table) -> float | None:
     layer = table["activations_per_dim"] * config.dim + table["activations_per_ffn"] * config.ffn_dim
     kept = tokens * (config.n_layers * layer + table["logit_copies"] * config.vocab_size)
     scanned = table["memory_per_scanned_token"] * came.train_tokens
-    return float(table["memory_fixed"] + 4 * config.num_parameters * word + max(kept * word, scanned))
+    # Of all processes: each has torch, its part of the batch, and the model or a slice of it.
+    processes = float(options.get("nproc") or 1)
+    models = processes if options.get("engine", "ddp") == "ddp" else 1.0
+    model = models * 4 * config.num_parameters * word
+    return float(processes * table["memory_fixed"] + model + max(kept * word, processes * scanned))
 
 
 def _train_gives(options: Options, came: Volume, table: Table) -> Volume:

@@ -41,6 +41,7 @@ from biollm.recipe.usage import Usage, machine
 from biollm.results import Progress, Result
 from biollm.stages import Stage, StageContext
 from biollm.telemetry import LOG_NAME, RunLog, event
+from biollm.training import environment
 
 RECORD_NAME: Final = "run.json"
 REPORT_NAME: Final = "report.html"
@@ -133,11 +134,14 @@ def run(
 
     Raises:
         ConfigError: the recipe is wrong; found before anything runs. Or `from_` or `only` name no stage, are both
-            given, or a stage above is not finished.
+            given, or a stage above is not finished. Or this is one process of several that `torchrun` started.
         FileError: a file is missing, or another process runs in `output`.
         InputError: a stage's folder holds files that no stage wrote.
         Whatever a stage raises; the stages before it stay valid and are not run again next time.
     """
+    if environment.size() > 1:
+        message = "a recipe's stages start their processes themselves: give them nproc, and run it without torchrun"
+        raise ConfigError(message, field="nproc", value=environment.size())
     parsed = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, set)
     nodes = plan(parsed, stages)
     scope = make_scope(nodes, from_, only)

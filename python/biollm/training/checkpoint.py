@@ -22,13 +22,16 @@ from biollm.manifest import Manifest
 from biollm.results import Summary
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
     from torch import Tensor, nn
+
+    from biollm.training.engines import Engine
 
 STATE_FORMAT: Final = "biollm-training-state"
 STATE_VERSION: Final = 1
 STATE_FILES: Final = ("state/optimizer.safetensors", "state/rng.safetensors", "state/state.json")
-_MOMENTS: Final = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, in torch's names
 _HF_FILES: Final = r"(generation_|tokenizer_)?config\.json|model\.safetensors|tokenizer\.json|chat_template\.jinja"
 _ADAPTER_FILES: Final = r"adapter/adapter_(config\.json|model\.safetensors)"
 _LEFTOVERS: Final = re.compile(
@@ -118,9 +121,7 @@ def begin_checkpoint(folder: str | os.PathLike[str], sources: list[Path], *, ver
     return begin_folder(folder, sources, verb=verb, leftovers=_LEFTOVERS)
 
 
-def save_state(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState
-) -> dict[str, str]:
+def save_state(folder: Path, moments: Mapping[str, Tensor], state: TrainingState) -> dict[str, str]:
     """Write ``state/`` of a checkpoint folder: the moments of each parameter under its name, and the rest.
 
     Gives the name of each file written → its xxh3-128. Raises FileError where the system refuses.
@@ -128,11 +129,6 @@ def save_state(
     from biollm.models.checkpoints import write_tensors
 
     make_folder(folder / "state")
-    moments = {
-        f"{name}.{moment}": optimizer.state[parameter][moment].detach().cpu().contiguous()
-        for name, parameter in _trained(model).items()
-        for moment in _MOMENTS
-    }
     rest = {
         "format": STATE_FORMAT,
         "version": STATE_VERSION,
@@ -141,15 +137,20 @@ def save_state(
         "options": state.options,
     }
     optimizer_file, rng_file, state_file = STATE_FILES
+    on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in moments.items()}
     return {
-        optimizer_file: write_tensors(folder / optimizer_file, moments),
+        optimizer_file: write_tensors(folder / optimizer_file, on_host),
         rng_file: write_tensors(folder / rng_file, state.rng),
         state_file: write_json(folder / state_file, rest),
     }
 
 
-def load_state(folder: str | os.PathLike[str], model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+def load_state(
+    folder: str | os.PathLike[str], model: nn.Module, optimizer: torch.optim.Optimizer | Engine
+) -> TrainingState:
     """Read ``state/`` of a checkpoint ``folder`` into the ``optimizer`` of ``model``; gives the rest.
+
+    ``optimizer``: torch's AdamW over the parameters of ``model``, or the engine that has it.
 
     Raises:
         FileError: a file is missing.
@@ -157,6 +158,8 @@ def load_state(folder: str | os.PathLike[str], model: nn.Module, optimizer: torc
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    from biollm.training.engines import Engine, trained
 
     paths = [Path(folder) / name for name in STATE_FILES]
     for path in paths:
@@ -170,28 +173,22 @@ def load_state(folder: str | os.PathLike[str], model: nn.Module, optimizer: torc
         raise FormatError(f"broken training state: {error}", path=folder) from error
     if not isinstance(data, dict) or (data.get("format"), data.get("version")) != (STATE_FORMAT, STATE_VERSION):
         raise FormatError(f"not a training state of version {STATE_VERSION}", path=paths[2])
-    parameters = _trained(model)
-    _check_moments(parameters, moments, paths[0])
-    for name, parameter in parameters.items():
-        # Copied: what was read lies in the mapped file, at any address; the optimizer's own tensors are aligned.
-        optimizer.state[parameter] = {
-            moment: moments[f"{name}.{moment}"].to(parameter.device, copy=True) for moment in _MOMENTS
-        }
+    _check_moments(trained(model), moments, paths[0])
+    engine = optimizer if isinstance(optimizer, Engine) else Engine(model, optimizer)
+    engine.take_moments(moments)
     return TrainingState(data["step"], data["position"], data["options"], rng)
 
 
-def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
 def _check_moments(parameters: dict[str, nn.Parameter], moments: dict[str, Tensor], path: Path) -> None:
-    expected = {f"{name}.{moment}" for name in parameters for moment in _MOMENTS}
+    from biollm.training.engines import MOMENTS, whole_shape
+
+    expected = {f"{name}.{moment}" for name in parameters for moment in MOMENTS}
     if odd := sorted(expected ^ set(moments)):
         raise FormatError(
             f"{odd[0]} is {'missing' if odd[0] in expected else 'of no parameter of this model'}", path=path
         )
     for name, parameter in parameters.items():
-        for moment in _MOMENTS[1:]:
-            shape = moments[f"{name}.{moment}"].shape
-            if shape != parameter.shape:
-                raise FormatError(f"{name}.{moment} has shape {list(shape)}, not {list(parameter.shape)}", path=path)
+        for moment in MOMENTS[1:]:
+            shape, expected_shape = moments[f"{name}.{moment}"].shape, whole_shape(parameter)
+            if shape != expected_shape:
+                raise FormatError(f"{name}.{moment} has shape {list(shape)}, not {list(expected_shape)}", path=path)

@@ -21,15 +21,16 @@ from biollm.partial import FOLDER_NAME, Partial, open_partial
 from biollm.telemetry import event
 from biollm.training.batches import Stream
 from biollm.training.checkpoint import Checkpoint
+from biollm.training.engines import make_engine
 from biollm.training.loop import History, run, validate
 from biollm.training.lora import add_adapters
-from biollm.training.optimizer import make_optimizer
 from biollm.training.options import ALGORITHM_VERSION, TrainOptions, matched_options
-from biollm.training.placement import Placement, arithmetic, deterministic_algorithms, torch_threads
+from biollm.training.placement import Placement, arithmetic, deterministic_algorithms, memory_errors, torch_threads
 from biollm.training.report import Outcome, summarize
 from biollm.training.resume import COMMIT, CheckpointKeeper, Trainee
 from biollm.training.schedule import Schedule, default_learning_rate, make_schedule
 from biollm.training.weights import Model, Weights
+from biollm.training.world import World
 
 if TYPE_CHECKING:
     from biollm.results import Progress
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 MAX_VALIDATIONS: Final = 10
 VALIDATION_SHARE: Final = 0.1
 """Where ``validate_every`` is not given: at most so many validations, at this share of the training's time."""
+
+_SILENT: Final = logging.getLogger("biollm.train.others")
+"""Of all processes but the first, which tells what happens to all."""
+_SILENT.disabled = True
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,13 @@ class Fitted:
     examined: Any
 
 
-def open_unfinished(output: Path, key: str | None, log: logging.Logger) -> Partial:
-    """The work in progress of the output folder; says so where checkpoints go because they are of another run."""
+def open_unfinished(output: Path, key: str | None, world: World, log: logging.Logger) -> Partial | None:
+    """The work in progress of the output folder; says so where checkpoints go because they are of another run.
+
+    None in all processes but the first.
+    """
+    if not world.first:
+        return None
     left = len(list((output / FOLDER_NAME).glob(f"step-*/{COMMIT}")))
     partial = open_partial(output, key)
     assert partial is not None  # a key is None for inputs in memory alone
@@ -84,15 +94,37 @@ def fit(
     task: Task,
     options: TrainOptions,
     placement: Placement,
-    partial: Partial,
+    partial: Partial | None,
     output: Path,
+    world: World,
     progress: Progress | None,
     log: logging.Logger,
 ) -> Fitted:
-    """Train, from where an earlier run was cut off, and write weights and state; torch's settings are put back."""
+    """Train, from where an earlier run was cut off, and write weights and state; torch's settings are put back.
+
+    All processes of ``world`` do; the first writes.
+
+    Raises LimitError where memory runs out, naming what to lower.
+    """
+    if not world.first:
+        progress, log = None, _SILENT
+    with memory_errors(options, placement, world):
+        return _fit(task, options, placement, partial, output, world, progress, log)
+
+
+def _fit(
+    task: Task,
+    options: TrainOptions,
+    placement: Placement,
+    partial: Partial | None,
+    output: Path,
+    world: World,
+    progress: Progress | None,
+    log: logging.Logger,
+) -> Fitted:
     devices = [torch.cuda.current_device()] if placement.device.type == "cuda" else []
     with (
-        torch_threads(options.threads),
+        torch_threads(options.threads, processes=world.local_size),
         deterministic_algorithms(options.deterministic, placement),
         torch.random.fork_rng(devices),
     ):
@@ -101,24 +133,30 @@ def fit(
         if options.lora_rank:
             add_adapters(model, options)
         plan = _schedule(task, model, options)
-        optimizer = make_optimizer(
-            model,
-            lr=plan.peak,
-            weight_decay=options.weight_decay,
-            betas=(options.beta1, options.beta2),
-            eps=options.eps,
-        )
         weights = Weights(model, options, task.tokenizer_folder, task.chat_template)
-        trainee = Trainee(weights, optimizer, options, task.train.num_tokens)
-        keeper = CheckpointKeeper(partial, trainee, total=plan.total_steps, arithmetic=arithmetic(placement), log=log)
-        history = keeper.restore()
-        rows = options.batch_size // options.accumulation
+        keeper = CheckpointKeeper(
+            partial,
+            weights,
+            world,
+            path=output / FOLDER_NAME,
+            total=plan.total_steps,
+            arithmetic=arithmetic(placement, options, world),
+            log=log,
+        )
+        keeper.find()
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        total = sum(parameter.numel() for name, parameter in model.named_parameters() if ".lora_" not in name)
+        rows = options.batch_size // (options.accumulation * world.size)
+        engine = make_engine(model, options, lr=plan.peak, rows=rows, placement=placement, world=world)
+        if world.rank:  # dropout is drawn apart; the weights above were drawn alike
+            torch.manual_seed(options.seed + world.rank)
+        trainee = Trainee(weights, engine, options, task.train.num_tokens)
+        history = keeper.restore(trainee)
         if task.validated_first and task.validation is not None and not history.steps:
-            history.validation.append((0, validate(model, task.validation, rows=rows, placement=placement)))
+            history.validation.append((0, validate(engine, task.validation, rows=rows, placement=placement)))
         with keeper.saving_on_the_way_out(history):
             run(
-                model,
-                optimizer,
+                engine,
                 plan,
                 task.train,
                 task.validation,
@@ -134,15 +172,36 @@ def fit(
             keeper.trim()  # room for the output
             files = trainee.write(output, history.steps)
         examined = task.examined(model, placement) if task.examined is not None else None
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    total = sum(parameter.numel() for name, parameter in model.named_parameters() if ".lora_" not in name)
     return Fitted(history, total, trained, files, examined)
 
 
 def finish(
-    output: Path, outcome: Outcome, fitted: Fitted, inputs: Sequence[InputRecord], partial: Partial, timer: StageTimer
+    output: Path,
+    outcome: Outcome,
+    fitted: Fitted,
+    inputs: Sequence[InputRecord],
+    partial: Partial | None,
+    world: World,
+    timer: StageTimer,
 ) -> Checkpoint:
-    """Write ``summary.json`` and the manifest, and drop the unfinished work."""
+    """Write ``summary.json`` and the manifest, and drop the unfinished work: the first process, all wait for it."""
+    (cpu_s,) = world.sum(timer.cpu_s)
+    if partial is not None:
+        _write_manifest(output, outcome, fitted, inputs, partial, wall_s=timer.wall_s, cpu_s=cpu_s)
+    world.barrier()
+    return Checkpoint.open(output)
+
+
+def _write_manifest(
+    output: Path,
+    outcome: Outcome,
+    fitted: Fitted,
+    inputs: Sequence[InputRecord],
+    partial: Partial,
+    *,
+    wall_s: float,
+    cpu_s: float,
+) -> None:
     write_json(output / "summary.json", summarize(outcome).to_dict())
     manifest = Manifest(
         verb="train",
@@ -158,13 +217,12 @@ def finish(
             **outcome.counts,
         },
         outputs=dict(sorted(fitted.files.items())),
-        wall_s=timer.wall_s,
-        cpu_s=timer.cpu_s,
+        wall_s=wall_s,
+        cpu_s=cpu_s,
         resumptions=partial.resumptions,
     )
     manifest.write(output)
     partial.discard()
-    return Checkpoint(output, manifest)
 
 
 def _schedule(task: Task, model: Model, options: TrainOptions) -> Schedule:

@@ -1,26 +1,27 @@
 """The training loop: one function a step, one a validation, one for the run.
 
 The loss of a step is the sum over its loss tokens divided by their count in the *whole* accumulated batch: the number
-of forward passes it is split into changes neither loss nor gradient, however unequal their counts.
+of forward passes and of processes it is split into changes neither loss nor gradient, however unequal their counts.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from biollm.errors import ConfigError
-from biollm.training.batches import IGNORED, Batch, Stream
-from biollm.training.optimizer import clip_gradients
+from biollm.training.batches import Batch, Stream
+from biollm.training.engines import Engine, summed_loss
 from biollm.training.placement import Placement
 from biollm.training.schedule import Schedule
+from biollm.training.world import AgreedStop
 
 Report = Callable[[int, int], None]
 """Called after each step, and once where a run is gone on with, with (steps done, steps in all)."""
@@ -70,61 +71,42 @@ class Keeper(Protocol):
         """The newest checkpoint that lies before the weights which step ``step``, counted from 0, began with."""
 
 
-def summed_loss(model: nn.Module, batch: Batch, placement: Placement) -> Tensor:
-    """The sum of the cross entropies of a batch's loss tokens, nats, a scalar; float32 at least."""
-
-    def tensor(array: object) -> Tensor:
-        host = torch.from_numpy(array)
-        return host.pin_memory().to("cuda", non_blocking=True) if placement.device.type == "cuda" else host
-
-    with placement.precision():
-        logits = model(
-            tensor(batch.tokens), positions=tensor(batch.positions), document_ids=tensor(batch.document_ids)
-        )  # (rows, seq, vocab)
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    return nn.functional.cross_entropy(
-        logits.flatten(0, 1), tensor(batch.targets).flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-
-
-def accumulate_gradients(model: nn.Module, batch: Batch, *, accumulation: int, placement: Placement) -> Tensor:
-    """The gradients of ``batch``, added to those there are; the mean loss, a float64 scalar on the device."""
-    count = max(1, batch.loss_tokens)
-    total = torch.zeros((), dtype=torch.float64, device=placement.device)
-    for part in batch.split(accumulation):
-        loss = summed_loss(model, part, placement) / count
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
-    return total
-
-
-def update_weights(model: nn.Module, optimizer: torch.optim.Optimizer, *, lr: float, clip_norm: float) -> Tensor:
-    """One optimizer step by the gradients there are, which it takes; their norm before clipping, on the device."""
-    norm = clip_gradients(model, clip_norm)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return norm
+def accumulate_gradients(engine: Engine, batch: Batch, *, accumulation: int, placement: Placement) -> Tensor:
+    """The gradients of this process's ``batch``, added to those there are; its share of the mean loss, float64."""
+    (count,) = engine.world.sum(batch.loss_tokens)
+    return engine.accumulate(batch, accumulation=accumulation, count=count, placement=placement)
 
 
 @torch.no_grad()
-def validate(model: nn.Module, stream: Stream, *, rows: int, placement: Placement) -> float:
-    """Mean cross entropy over all loss tokens of an ending stream, nats a token (NaN where it has none)."""
+def validate(engine: Engine, stream: Stream, *, rows: int, placement: Placement) -> float:
+    """Mean cross entropy over all loss tokens of an ending stream, nats a token (NaN where it has none).
+
+    ``rows``: of a forward pass of one process; the processes share the batches.
+    """
     total, count = 0.0, 0
-    model.eval()  # without dropout
+    engine.model.eval()  # without dropout
     try:
-        for batch in stream.batches(rows):
-            total += float(summed_loss(model, batch, placement))
+        for batch in _shares(stream, rows, engine):
+            total += float(summed_loss(engine.forward, batch, placement))
             count += batch.loss_tokens
     finally:
-        model.train()
-    return total / count if count else math.nan
+        engine.model.train()
+    summed, counted = engine.world.sum(total, count)
+    return summed / counted if counted else math.nan
+
+
+def _shares(stream: Stream, rows: int, engine: Engine) -> Iterator[Batch]:
+    """The batches of an ending stream for this process: as many for each, the last ones of padding alone."""
+    world = engine.world
+    if world.size == 1:
+        yield from stream.batches(rows)
+        return
+    for index in range(stream.num_batches(rows * world.size)):
+        yield stream.batch((index * world.size + world.rank) * rows * stream.seq_len, rows)
 
 
 def run(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    engine: Engine,
     schedule: Schedule,
     train: Stream,
     validation: Stream | None,
@@ -140,20 +122,23 @@ def run(
 ) -> History:
     """Train for ``schedule.total_steps`` steps, validating every ``validate_every`` and after the last.
 
-    ``history``: of the steps done before, whose weights and moments ``model`` and ``optimizer`` have; is gone on with
-    in place. Nothing that depends on the clock has a part in what is computed.
+    ``batch_size``: rows a step of all processes, of which each has an equal part. ``history``: of the steps done
+    before, whose weights and moments the ``engine`` has; is gone on with in place. Nothing that depends on the clock
+    has a part in what is computed.
 
     Raises ConfigError, naming step, rate, what to lower and the last good checkpoint, where loss or gradient is no
-    longer finite.
+    longer finite. A stop that was asked of one process of several raises AgreedStop in all, at one step.
     """
     history = History() if history is None else history
-    total, step_tokens = schedule.total_steps, batch_size * train.seq_len
+    world = engine.world
+    total, step_tokens, rows = schedule.total_steps, batch_size * train.seq_len, batch_size // world.size
+    offset = world.rank * rows * train.seq_len
     upcoming: Batch | None = None
     while True:
         done = history.steps
         due = done > history.validated and (done % validate_every == 0 or done == total)
         if validation is not None and due:
-            loss = validate(model, validation, rows=batch_size // accumulation, placement=placement)
+            loss = validate(engine, validation, rows=rows // accumulation, placement=placement)
             history.validation.append((done, loss))
         if done and keeper is not None:
             keeper.settled(history)
@@ -161,22 +146,25 @@ def run(
             report(done, total)
         if done == total:
             return history
-        batch = train.batch(done * step_tokens, batch_size) if upcoming is None else upcoming
+        batch = train.batch(done * step_tokens + offset, rows) if upcoming is None else upcoming
         started = time.perf_counter()
         lr = schedule(done)
-        mean = accumulate_gradients(model, batch, accumulation=accumulation, placement=placement)
+        share = accumulate_gradients(engine, batch, accumulation=accumulation, placement=placement)
         history.whole = False
-        norm = update_weights(model, optimizer, lr=lr, clip_norm=clip_norm)
-        upcoming = train.batch((done + 1) * step_tokens, batch_size)  # while a GPU still works
-        _check_finite(done, float(mean), float(norm), lr, clip_norm, keeper)
-        history.train_loss.append(float(mean))
+        norm = engine.update(lr=lr, clip_norm=clip_norm)
+        upcoming = train.batch((done + 1) * step_tokens + offset, rows)  # while a GPU still works
+        mean, tokens, stop = world.sum(float(share), batch.num_tokens, world.stop_asked)
+        _check_finite(done, mean, float(norm), lr, clip_norm, keeper)
+        history.train_loss.append(mean)
         history.learning_rate.append(lr)
         history.gradient_norm.append(float(norm))
-        history.train_tokens += batch.num_tokens
+        history.train_tokens += int(tokens)
         history.train_s += time.perf_counter() - started
         history.whole = True
         if keeper is not None:
             keeper.reached(done + 1)
+        if stop:
+            raise AgreedStop
 
 
 def _check_finite(step: int, loss: float, norm: float, lr: float, clip_norm: float, keeper: Keeper | None) -> None:

@@ -9,8 +9,9 @@ The second factor starts at zero, so the first logits are the base's. The base i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file
@@ -21,15 +22,14 @@ from biollm.errors import ConfigError, require
 from biollm.models.checkpoints import write_tensors
 from biollm.training.options import TrainOptions
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 ADAPTER: Final = "adapter"
 ADAPTER_FILES: Final = (f"{ADAPTER}/adapter_config.json", f"{ADAPTER}/adapter_model.safetensors")
 """Of an adapter by itself, as `peft.PeftModel.from_pretrained` reads it."""
 TRAINED: Final = "state/trained.safetensors"
 """What is trained, under the model's own names: of a checkpoint that a run goes on from."""
 _NAME: Final = "default"
+_BASE: Final = ".base_layer."
+_A, _B = f".lora_A.{_NAME}.weight", f".lora_B.{_NAME}.weight"
 
 
 def add_adapters(model: nn.Module, options: TrainOptions) -> None:
@@ -46,22 +46,26 @@ def add_adapters(model: nn.Module, options: TrainOptions) -> None:
         head.requires_grad_(True)
 
 
-def merged_state(model: nn.Module) -> dict[str, Tensor]:
-    """The weights of a model with adapters as one without has them: W + (alpha / rank) B A. It stays as it is."""
-    state = {name.replace(".base_layer.", "."): t for name, t in model.state_dict().items() if ".lora_" not in name}
-    with torch.no_grad():
-        for name, layer in _adapted(model):
-            state[f"{name}.weight"] = state[f"{name}.weight"] + layer.get_delta_weight(_NAME)
-    return state
+@torch.no_grad()
+def merged_state(state: Mapping[str, Tensor], options: TrainOptions) -> dict[str, Tensor]:
+    """The weights of a model with adapters as one without has them: W + (alpha / rank) B A."""
+    merged = {name.replace(_BASE, "."): tensor for name, tensor in state.items() if ".lora_" not in name}
+    for name, factor in state.items():
+        if name.endswith(_A):
+            layer = name.removesuffix(_A)
+            merged[f"{layer}.weight"] = merged[f"{layer}.weight"] + options.alpha / options.lora_rank * (
+                state[layer + _B] @ factor
+            )
+    return merged
 
 
-def write_adapter(folder: Path, model: nn.Module, options: TrainOptions) -> dict[str, str]:
+def write_adapter(folder: Path, state: Mapping[str, Tensor], options: TrainOptions) -> dict[str, str]:
     """Write ``ADAPTER_FILES`` below a folder; gives the name of each → its xxh3-128."""
     peft: Any = require("peft", extra="lora")
     make_folder(folder / ADAPTER)
     tensors = {
         f"base_model.model.{name.replace(f'.{_NAME}.', '.')}": tensor.detach().contiguous()
-        for name, tensor in model.state_dict().items()
+        for name, tensor in state.items()
         if ".lora_" in name
     }
     config = {k: sorted(v) if isinstance(v, set) else v for k, v in _config(peft, options).to_dict().items()}
@@ -70,11 +74,11 @@ def write_adapter(folder: Path, model: nn.Module, options: TrainOptions) -> dict
     return dict(zip(ADAPTER_FILES, written, strict=True))
 
 
-def write_trained(folder: Path, model: nn.Module) -> dict[str, str]:
+def write_trained(folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Write the parameters that are trained; gives the file's name → its xxh3-128."""
     make_folder((folder / TRAINED).parent)
-    tensors = {n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad}
-    return {TRAINED: write_tensors(folder / TRAINED, tensors)}
+    whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    return {TRAINED: write_tensors(folder / TRAINED, whole)}
 
 
 @torch.no_grad()
@@ -94,10 +98,3 @@ def _config(peft: Any, options: TrainOptions) -> Any:
         target_modules=list(options.lora_targets),
         bias="none",
     )
-
-
-def _adapted(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """The layers that have factors, by their names in the model without."""
-    for name, module in model.named_modules():
-        if hasattr(module, "get_delta_weight") and hasattr(module, "base_layer"):
-            yield name, module

@@ -10,8 +10,8 @@ from biollm.errors import ConfigError
 
 ALGORITHM_VERSION: Final = 1
 """Raised when the same options and shards give other weights."""
-UNMATCHED_OPTIONS: Final = frozenset({"threads", "checkpoint_every"})
-"""Options that do not change the output."""
+UNMATCHED_OPTIONS: Final = frozenset({"threads", "checkpoint_every", "nproc", "engine", "zero_stage"})
+"""Options that do not change the output but for the last bits of its sums."""
 OBJECTIVES: Final = ("pretrain", "instruct", "classify")
 LORA_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _LORA: Final = frozenset({"lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "save_adapter"})
@@ -23,6 +23,7 @@ _OF_OBJECTIVE: Final = {
 }
 """Options that only some objectives have."""
 DEVICES: Final = ("auto", "cpu", "cuda")
+ENGINES: Final = ("ddp", "fsdp", "deepspeed")
 DTYPES: Final = ("auto", "float32", "bfloat16", "float64")
 
 
@@ -75,7 +76,14 @@ class TrainOptions:
             else float32).
         deterministic: torch's deterministic algorithms alone, a warning for an operation that has none; None = on the
             CPU, not on cuda, where they are slower.
-        threads: of torch on the CPU; None = the cores this process may use.
+        threads: of torch on the CPU, in each process; None = the cores this process may use, shared by its processes.
+    By how many processes:
+        nproc: processes on this machine, each with a part of every batch: on cuda one a device; None = those that
+            `torchrun` started, without it one.
+        engine: what each process holds. ``ddp``: the whole model; ``fsdp``: a slice of it (FSDP2); ``deepspeed``: as
+            ``zero_stage`` says.
+        zero_stage: of ``deepspeed``, what is sliced. 1: the optimizer's moments; 2: the gradients too; 3: the weights
+            as well.
     """
 
     objective: str = "pretrain"
@@ -117,6 +125,9 @@ class TrainOptions:
     dtype: str = "auto"
     deterministic: bool | None = None
     threads: int | None = None
+    nproc: int | None = None
+    engine: str = "ddp"
+    zero_stage: int = 2
 
     def __post_init__(self) -> None:
         from biollm.models import SIZES
@@ -152,6 +163,7 @@ class TrainOptions:
         _number("clip_norm", self.clip_norm, 0.0, 1e9)
         self._check_rows()
         self._check_lora()
+        self._check_processes()
         if self.steps is not None and self.epochs is not None:
             raise ConfigError("both steps and epochs are given: leave one out", field="steps", value=self.steps)
         if self.batch_size % self.accumulation:
@@ -195,6 +207,29 @@ class TrainOptions:
         if self.save_adapter and self.objective == "classify":
             message = "save_adapter is not for classify: its head would be missing from the adapter; leave it out"
             raise ConfigError(message, field="save_adapter")
+
+    def _check_processes(self) -> None:
+        _one_of("engine", self.engine, ENGINES)
+        _integer("zero_stage", self.zero_stage, 1, 3)
+        if self.nproc is not None:
+            _integer("nproc", self.nproc, 1, 1024)
+            self.check_share(self.nproc)
+        if self.engine != "deepspeed" and self.zero_stage != type(self).zero_stage:
+            message = f"zero_stage is an option of the engine deepspeed, not of {self.engine}: leave it out"
+            raise ConfigError(message, field="zero_stage", value=self.zero_stage)
+        if self.engine == "deepspeed" and self.dtype == "float64":
+            message = "the engine deepspeed keeps float32: use another dtype than float64, or the engine ddp or fsdp"
+            raise ConfigError(message, field="dtype", value=self.dtype)
+
+    def check_share(self, processes: int) -> None:
+        """Raises ConfigError where a batch does not divide into the forward passes of so many ``processes``."""
+        if self.batch_size % (self.accumulation * processes):
+            raise ConfigError(
+                f"batch_size {self.batch_size} does not divide into {self.accumulation} forward passes of {processes} "
+                "processes: make batch_size a multiple of accumulation times nproc",
+                field="batch_size",
+                value=self.batch_size,
+            )
 
     @property
     def alpha(self) -> float:

@@ -13,6 +13,8 @@ import torch
 from biollm import _native
 from biollm.errors import ConfigError, LimitError
 from biollm.models import ModelConfig
+from biollm.training.options import TrainOptions
+from biollm.training.world import World
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,15 @@ def resolve(device: str, dtype: str) -> Placement:
 
 
 @contextmanager
-def torch_threads(threads: int | None) -> Iterator[int]:
+def torch_threads(threads: int | None, *, processes: int = 1) -> Iterator[int]:
     """Set torch's CPU threads inside the block, as they were afterwards.
 
-    None: as many as torch has now, but no more than this process may use by affinity and cgroup quota. Torch heeds the
-    first and not the second, and threads beyond a quota wait for each other at every barrier.
+    None: as many as torch has now, but no more than this process may use by affinity and cgroup quota, or its part of
+    them where several ``processes`` share the machine. Torch heeds the first and not the second, and threads beyond a
+    quota wait for each other at every barrier.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(threads or min(before, _native.available_threads()))
+    torch.set_num_threads(threads or max(1, min(before, _native.available_threads() // processes)))
     try:
         yield torch.get_num_threads()
     finally:
@@ -82,12 +85,44 @@ def deterministic_algorithms(enabled: bool | None, placement: Placement) -> Iter
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
-def arithmetic(placement: Placement) -> dict[str, str | int]:
-    """What else the last bits of a sum depend on, beside software and options: the processor and the threads on it."""
+def arithmetic(placement: Placement, options: TrainOptions, world: World) -> dict[str, str | int]:
+    """What else the last bits of a sum depend on, beside software and options that always count: the processor, the
+    threads on it, and the processes that share the batch.
+    """
+    known: dict[str, str | int] = {}
+    if world.size > 1:
+        known |= {"processes": world.size, "engine": options.engine}
     if placement.device.type == "cuda":
-        return {"processor": torch.cuda.get_device_name(placement.device)}
+        return {"processor": torch.cuda.get_device_name(placement.device), **known}
     kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    return {"processor": kind, "threads": torch.get_num_threads()}
+    return {"processor": kind, "threads": torch.get_num_threads(), **known}
+
+
+@contextmanager
+def memory_errors(options: TrainOptions, placement: Placement, world: World) -> Iterator[None]:
+    """Raises LimitError in place of torch's error where memory runs out: what was asked for, and what to lower."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        rows = options.batch_size // (options.accumulation * world.size)
+        ways = []
+        if rows > 1:
+            ways.append(f"raise accumulation (now {options.accumulation}), which takes fewer rows at once")
+        ways.append(f"lower seq_len (now {options.seq_len})")
+        if world.size > 1 and options.engine == "ddp":
+            ways.append("take engine 'fsdp', which holds a slice of the model in each process")
+        elif not options.lora_rank and options.objective != "pretrain":
+            ways.append("set lora_rank, which trains a few factors alone")
+        raise LimitError(
+            f"out of memory on {placement.device} with {rows} rows of {options.seq_len} tokens at once "
+            f"(batch_size {options.batch_size} in {options.accumulation} passes of {world.size} "
+            f"process{'es' if world.size > 1 else ''}): {', or '.join(ways)}; the same call goes on from the newest "
+            f"checkpoint. {str(error).splitlines()[0][:200]}",
+            field="accumulation" if rows > 1 else "seq_len",
+            value=rows * options.seq_len,
+        ) from error
 
 
 def check_memory(
@@ -98,12 +133,15 @@ def check_memory(
     seq_len: int,
     outputs: int | None = None,
     all_trained: bool = True,
+    processes: int = 1,
+    sharded: bool = False,
 ) -> None:
     """Refuse, before anything is allocated, what cannot fit: a lower bound of the need against the device's memory.
 
     Counted are weights, gradients and AdamW's two moments (``all_trained``, else the weights alone), and of the
     activations of one forward pass of ``rows`` x ``seq_len`` tokens only the logits with their gradient (``outputs`` a
-    token, None = the vocabulary) and the document mask.
+    token, None = the vocabulary) and the document mask. ``processes``: that share the machine's memory, on the CPU;
+    ``sharded``: whether each has a slice of the model, and not all of it.
 
     Raises:
         LimitError: the bound is over the memory of the device, or the new weights over that of this machine.
@@ -112,7 +150,8 @@ def check_memory(
     weights = config.num_parameters * word
     tokens = rows * seq_len
     logits = 2 * tokens * (config.vocab_size if outputs is None else outputs) * word
-    need = (4 if all_trained else 1) * weights + logits + tokens * seq_len
+    need = (4 if all_trained else 1) * weights // (processes if sharded else 1) + logits + tokens * seq_len
+    need *= processes if placement.device.type == "cpu" else 1
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     device = torch.cuda.mem_get_info()[1] if placement.device.type == "cuda" else machine
     for what, least, memory in (("training", need, device), ("the new model", weights, machine)):

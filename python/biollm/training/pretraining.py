@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -16,7 +16,7 @@ from biollm.manifest import InputRecord, StageTimer
 from biollm.models import Llama, ModelConfig, load_checkpoint, model_config
 from biollm.models.checkpoints import read_config
 from biollm.tokenization.shards import Shard, Shards
-from biollm.training import baselines
+from biollm.training import baselines, launch
 from biollm.training.batches import DocumentTokens, PackedStream
 from biollm.training.checkpoint import Checkpoint, begin_checkpoint
 from biollm.training.fitting import Task, finish, fit, open_unfinished
@@ -25,6 +25,7 @@ from biollm.training.placement import Placement, check_memory, resolve
 from biollm.training.report import Outcome
 from biollm.training.sources import RowSource, Source, check_sources, listed, pad_id, record, work_key_of
 from biollm.training.tuning import tune
+from biollm.training.world import World, joined
 
 if TYPE_CHECKING:
     from biollm.inference.llm import OnDisk
@@ -77,6 +78,9 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
     dtype: str = "auto",
     deterministic: bool | None = None,
     threads: int | None = None,
+    nproc: int | None = None,
+    engine: str = "ddp",
+    zero_stage: int = 2,
     progress: Progress | None = None,
 ) -> Checkpoint:
     """Train a Llama-type model: pretrain it on token shards, or tune one on conversations or labelled documents.
@@ -103,6 +107,8 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
         lr, schedule, warmup_fraction, decay_fraction, final_lr_fraction: the rate over time; see `TrainOptions`.
         weight_decay, beta1, beta2, eps, clip_norm: of AdamW and the gradient; see `TrainOptions`.
         validate_every, seed, checkpoint_every, device, dtype, deterministic, threads: see `TrainOptions`.
+        nproc, engine, zero_stage: by how many processes; see `TrainOptions`. In a process that `torchrun` started this
+            call is the part of that process: all make it, and all get the checkpoint.
 
     Returns:
         The checkpoint that was written.
@@ -113,9 +119,10 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
         ConfigError: an option out of range, or more tokens a row than ``start`` has context; rows without ``start``, or
             one without a chat template; also where training diverges (loss or gradient not finite), naming step, rate
             and the last good checkpoint.
-        LimitError: the model or the batch is larger than the memory there is.
+        LimitError: the model or the batch is larger than the memory there is, found before training or in it.
         FileError, FormatError: shards or checkpoint missing or broken; the output cannot be written.
-        MissingExtra: peft is not installed, and ``lora_rank`` asks for it.
+        ProcessError: one of several processes ended, named with what ended it; the others were stopped.
+        MissingExtra: peft is not installed, and ``lora_rank`` asks for it; deepspeed, and ``engine`` does.
     """
     options = TrainOptions(
         objective=objective,
@@ -157,6 +164,9 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
         dtype=dtype,
         deterministic=deterministic,
         threads=threads,
+        nproc=nproc,
+        engine=engine,
+        zero_stage=zero_stage,
     )
     start = None if start is None else folder_of(start)
     if options.lora_rank and start is None:
@@ -188,14 +198,44 @@ def pretrain(
     """``train`` of the objective ``pretrain`` with everything opened: what the function and the stage share."""
     timer = StageTimer()
     check_sources(shards, start, options)
+    if launch.is_asked(options):
+        folders = [item.folder for item in shards]
+        return launch.train("pretrain", folders, start, options, output, inputs, timer, progress, log)
+    with joined(options) as world:
+        return pretrain_part(
+            shards, start, options, output=output, inputs=inputs, world=world, timer=timer, progress=progress, log=log
+        )
+
+
+def pretrain_part(
+    shards: Sequence[Shards],
+    start: Path | None,
+    options: TrainOptions,
+    *,
+    output: Path,
+    inputs: Sequence[InputRecord],
+    world: World,
+    timer: StageTimer,
+    progress: Progress | None,
+    log: logging.Logger,
+) -> Checkpoint:
+    """The part of one process of ``world`` in a pretraining."""
     placement = resolve(options.device, options.dtype)
     corpus = Corpus.of(shards, options)
     config = _config(shards[0], start, options)
-    rows = options.batch_size // options.accumulation
-    check_memory(config, placement, rows=rows, seq_len=options.seq_len, all_trained=not options.lora_rank)
+    check_memory(
+        config,
+        placement,
+        rows=options.batch_size // (options.accumulation * world.size),
+        seq_len=options.seq_len,
+        all_trained=not options.lora_rank,
+        processes=world.local_size,
+        sharded=options.engine != "ddp",
+    )
     # Before the hours of training, not after: what cannot be written shows now.
     folders = [*(item.folder for item in shards), *([start] if start is not None else [])]
-    begin_checkpoint(output, folders)
+    if world.first:
+        begin_checkpoint(output, folders)
     task = Task(
         train=corpus.train,
         validation=corpus.validation,
@@ -203,9 +243,9 @@ def pretrain(
         tokenizer_folder=shards[0].folder,
         from_start=start is not None,
     )
-    partial = open_unfinished(output, work_key_of(options, folders, placement), log)
-    with closing(partial):
-        fitted = fit(task, options, placement, partial, output, progress, log)
+    partial = open_unfinished(output, work_key_of(options, folders, placement), world, log)
+    with closing(partial) if partial is not None else nullcontext():
+        fitted = fit(task, options, placement, partial, output, world, progress, log)
         outcome = Outcome(
             options=options,
             history=fitted.history,
@@ -213,13 +253,14 @@ def pretrain(
             train_tokens=corpus.train.documents.num_tokens,
             validation_bytes=corpus.validation_bytes,
             validation_tokens=corpus.validation.documents.num_tokens if corpus.validation is not None else 0,
-            baselines=corpus.baselines(),
+            baselines=corpus.baselines() if world.first else None,
             device=str(placement.device),
             dtype=str(placement.autocast or placement.weights).removeprefix("torch."),
-            resumptions=partial.resumptions,
+            resumptions=partial.resumptions if partial is not None else (),
             trained_parameters=fitted.trained_parameters,
+            world=world,
         )
-        return finish(output, outcome, fitted, inputs, partial, timer)
+        return finish(output, outcome, fitted, inputs, partial, world, timer)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from biollm.results import Scalar, Series, Summary, Table
 from biollm.training.baselines import Baselines
 from biollm.training.loop import History
 from biollm.training.options import TrainOptions
+from biollm.training.world import World
 
 MAX_POINTS: Final = 500
 """Points of a curve in a summary; of more steps, means of equal stretches are shown."""
@@ -30,6 +31,7 @@ class Outcome:
     baselines: Baselines | None
     device: str
     dtype: str
+    world: World = field(default_factory=World)
     resumptions: tuple[Resumption, ...] = ()
     trained_parameters: int | None = None  # None: all
     unit: str = "token"  # what the losses are a mean over
@@ -79,10 +81,19 @@ def summarize(outcome: Outcome) -> Summary:
         "train_s": history.train_s,
         "device": outcome.device,
         "dtype": outcome.dtype,
+        **_processes(outcome),
         "resumptions": len(outcome.resumptions),
         "steps_repeated": sum(item.repeated for item in outcome.resumptions),
     }
     return Summary(title="train", facts=facts, tables=outcome.tables, series=_curves(history, baselines, outcome.unit))
+
+
+def _processes(outcome: Outcome) -> dict[str, Scalar]:
+    options, size = outcome.options, outcome.world.size
+    if size == 1 and options.engine == "ddp":
+        return {}
+    stage = {"zero_stage": options.zero_stage} if options.engine == "deepspeed" else {}
+    return {"processes": size, "engine": options.engine, **stage}
 
 
 def bits_per_byte(nats_per_token: float, tokens: int, num_bytes: int) -> float:

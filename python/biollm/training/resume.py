@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from biollm import _native
 from biollm.atomic import make_folder, write_json
@@ -30,9 +31,11 @@ from biollm.models.checkpoints import write_tensors
 from biollm.partial import Partial
 from biollm.telemetry import event
 from biollm.training.checkpoint import TrainingState, load_state, save_state
+from biollm.training.engines import Engine
 from biollm.training.loop import History
 from biollm.training.options import TrainOptions, matched_options
-from biollm.training.weights import Model, Weights
+from biollm.training.weights import Weights
+from biollm.training.world import AgreedStop, World
 
 COMMIT: Final = "checkpoint.json"
 HISTORY: Final = "state/history.safetensors"
@@ -59,91 +62,120 @@ class Trainee:
     """
 
     weights: Weights
-    optimizer: torch.optim.Optimizer
+    engine: Engine
     options: TrainOptions
     end: int | None
 
     def write(self, folder: Path, steps: int, *, to_go_on: bool = False) -> dict[str, str]:
         """A checkpoint after ``steps`` steps; gives the name of each file in the folder → its xxh3-128.
 
-        ``to_go_on``: with all that `read` needs; the end of a run needs less.
+        ``to_go_on``: with all that `read` needs; the end of a run needs less. All processes must call it; the first
+        writes.
 
         Raises:
             FileError: the system refused.
         """
+        state, moments, rng = self.engine.state(), self.engine.moments(), self._rng()
+        if not self.engine.world.first:
+            return {}
         position = steps * self.options.batch_size * self.options.seq_len
-        rng = {"cpu": torch.get_rng_state()}
-        if self._device.type == "cuda":
-            rng["cuda"] = torch.cuda.get_rng_state(self._device)
-        state = TrainingState(
+        rest = TrainingState(
             step=steps,
             position=position if self.end is None else min(position, self.end),
             options=matched_options(self.options),
             rng=rng,
         )
-        written = self.weights.write(folder, to_go_on=to_go_on)
-        return {**written, **save_state(folder, self.model, self.optimizer, state)}
+        written = self.weights.write(folder, state, to_go_on=to_go_on)
+        return {**written, **save_state(folder, moments, rest)}
 
     def read(self, folder: Path) -> None:
-        """Takes over weights, moments and random state of a folder that `write` wrote for the same options."""
-        self.weights.read(folder)
-        state = load_state(folder, self.model, self.optimizer)
-        torch.set_rng_state(state.rng["cpu"])
+        """Takes over moments and random state of a folder that `write` wrote for the same options.
+
+        The weights are read before the engine has them.
+        """
+        state = load_state(folder, self.weights.model, self.engine)
+        suffix = _of_rank(self.engine.world.rank)
+        if f"cpu{suffix}" in state.rng:  # else there were fewer processes, and this one's draws are its own
+            torch.set_rng_state(state.rng[f"cpu{suffix}"])
+            if self._device.type == "cuda" and f"cuda{suffix}" in state.rng:
+                torch.cuda.set_rng_state(state.rng[f"cuda{suffix}"], self._device)
+
+    def _rng(self) -> dict[str, Tensor]:
+        """The state of torch's generators of every process."""
+        states = {"cpu": torch.get_rng_state()}
         if self._device.type == "cuda":
-            torch.cuda.set_rng_state(state.rng["cuda"], self._device)
-
-    @property
-    def model(self) -> Model:
-        """The model."""
-        return self.weights.model
-
-    @property
-    def num_bytes(self) -> int:
-        """About how large a checkpoint is: weights and two moments."""
-        return 3 * sum(parameter.nbytes for parameter in self.model.parameters())
+            states["cuda"] = torch.cuda.get_rng_state(self._device)
+        world = self.engine.world
+        return {f"{k}{_of_rank(rank)}": s for k, t in states.items() for rank, s in enumerate(world.gather(t))}
 
     @property
     def _device(self) -> torch.device:
-        return self.model.model.embed_tokens.weight.device
+        return self.weights.model.model.embed_tokens.weight.device
 
 
 class CheckpointKeeper:
     """Writes the checkpoints of a run, and finds the one to go on from.
 
-    Parameters: ``partial``: of the output folder; ``total``: steps of the whole run; ``arithmetic``: of
-    ``placement.arithmetic``; ``log``: for events.
+    Parameters: ``partial``: of the output folder, None in all processes but the first; ``weights``: of the model;
+    ``total``: steps of the whole run; ``arithmetic``: of ``placement.arithmetic``; ``log``: for events.
+
+    All processes keep the same account, and take the same decisions where the first's clock decides; it alone writes.
     """
 
     def __init__(
         self,
-        partial: Partial,
-        trainee: Trainee,
+        partial: Partial | None,
+        weights: Weights,
+        world: World,
         *,
+        path: Path,
         total: int,
         arithmetic: Mapping[str, str | int],
         log: logging.Logger,
     ) -> None:
         self._partial = partial
-        self._trainee = trainee
-        self._every = trainee.options.checkpoint_every
+        self._path = path
+        self._weights = weights
+        self._world = world
+        self._trainee: Trainee | None = None
+        self._every = weights.options.checkpoint_every
         self._total = total
         self._arithmetic = dict(arithmetic)
         self._log = log
         self._kept: list[int] = []  # steps of the checkpoints that stand, rising
         self._saved_at = time.monotonic()
-        self._cost_s = trainee.num_bytes / ASSUMED_BYTES_PER_S  # of the last checkpoint
+        # Of the last checkpoint; at first of weights and two moments.
+        self._cost_s = 3 * sum(parameter.nbytes for parameter in weights.model.parameters()) / ASSUMED_BYTES_PER_S
 
     # --- going on -----------------------------------------------------------------------------------------------------
 
-    def restore(self) -> History:
-        """Takes over the newest checkpoint that is as it was written; gives what happened up to it.
+    def find(self) -> None:
+        """Finds the newest checkpoint that is as it was written, and takes over its weights.
 
         Damaged and unfinished ones are removed. What is kept and what is repeated is noted for the manifest. Where
-        there is none the model stays as it is, and nothing has happened.
+        there is none the model stays as it is.
 
         Raises:
             FileError: the system refused.
         """
+        kept = self._world.from_first(self._search() if self._partial is not None else 0)
+        if self._partial is None and kept:
+            self._kept = [kept]
+        if kept:
+            self._weights.read(self._folder(kept))
+
+    def restore(self, trainee: Trainee) -> History:
+        """Takes over moments and random state of the checkpoint found; gives what happened up to it."""
+        self._trainee = trainee
+        if not self._kept:
+            return History()
+        folder = self._folder(self._kept[-1])
+        trainee.read(folder)
+        return read_history(folder)
+
+    def _search(self) -> int:
+        """Steps of the newest checkpoint that is as it was written, 0 for none; the first process's part of `find`."""
+        assert self._partial is not None
         arithmetic: Mapping[str, Any] = {}
         for folder in sorted(self._partial.path.glob("step-*"), key=lambda path: (len(path.name), path.name)):
             try:
@@ -171,16 +203,14 @@ class CheckpointKeeper:
                 "its weights will differ in their last bits from those of a run that was not cut off"
             )
             event(self._log, "arithmetic_changed", message, level=logging.WARNING)
-        if not kept:
-            return History()
-        self._trainee.read(self._folder(kept))
-        return read_history(self._folder(kept))
+        return kept
 
     # --- while training: `loop.Keeper` --------------------------------------------------------------------------------
 
     def reached(self, step: int) -> None:
         """Notes that ``step`` steps are done, kept or not."""
-        self._partial.reached(step)
+        if self._partial is not None:
+            self._partial.reached(step)
 
     def settled(self, history: History) -> None:
         """Saves a checkpoint where one is due. The end of the run needs none: its output is written at once.
@@ -200,15 +230,17 @@ class CheckpointKeeper:
     def saving_on_the_way_out(self, history: History) -> Iterator[None]:
         """Where the block is left by a Ctrl-C or the like, a checkpoint is saved if that is quick and possible.
 
-        It is not while a step changes the weights. Nor is it after an error: what stood then may be the cause.
+        It is not while a step changes the weights, nor by one of several processes that leaves without the others. Nor
+        is it after an error: what stood then may be the cause.
         """
         try:
             yield
         except Exception:
             raise
-        except BaseException:
-            new = history.whole and history.steps and self._kept[-1:] != [history.steps]
-            if new and self._cost_s <= MAX_LEAVING_S:
+        except BaseException as left:
+            together = self._world.size == 1 or isinstance(left, AgreedStop)
+            new = together and history.whole and history.steps and self._kept[-1:] != [history.steps]
+            if new and self._agreed(self._cost_s <= MAX_LEAVING_S):
                 with suppress(FileError):
                     self.save(history)
                     message = f"stopped at step {history.steps} of {self._total}; the same call goes on from there"
@@ -221,19 +253,21 @@ class CheckpointKeeper:
         Raises:
             FileError: the system refused; the earlier checkpoints stand.
         """
+        assert self._trainee is not None
         began = time.monotonic()
         self.trim()
         folder = self._folder(history.steps)
-        _remove(folder)  # of what a Ctrl-C or a kill left unfinished
         try:
-            make_folder(folder)
+            if self._partial is not None:
+                _remove(folder)  # of what a Ctrl-C or a kill left unfinished
+                make_folder(folder)
             files = self._trainee.write(folder, history.steps, to_go_on=True)
-            files[HISTORY] = write_history(folder, history)
-            commit = {"format": FORMAT, "version": VERSION, "step": history.steps, "arithmetic": self._arithmetic}
-            write_json(folder / COMMIT, {**commit, "files": files})
+            if self._partial is not None:
+                self._commit(folder, history, files)
         except BaseException:
-            with suppress(FileError):
-                _remove(folder)
+            if self._partial is not None:
+                with suppress(FileError):
+                    _remove(folder)
             raise
         self._kept.append(history.steps)
         self._saved_at = time.monotonic()
@@ -253,17 +287,27 @@ class CheckpointKeeper:
     def trim(self) -> None:
         """Removes all checkpoints but the newest."""
         while len(self._kept) > 1:
-            _remove(self._folder(self._kept[0]))
+            if self._partial is not None:
+                _remove(self._folder(self._kept[0]))
             del self._kept[0]
+
+    def _commit(self, folder: Path, history: History, files: dict[str, str]) -> None:
+        files[HISTORY] = write_history(folder, history)
+        commit = {"format": FORMAT, "version": VERSION, "step": history.steps, "arithmetic": self._arithmetic}
+        write_json(folder / COMMIT, {**commit, "files": files})
 
     def _due(self, step: int) -> bool:
         if self._every is not None:
             return step % self._every == 0
         interval_s = min(max(self._cost_s / SAVING_SHARE, MIN_INTERVAL_S), MAX_LOST_S)
-        return time.monotonic() - self._saved_at >= interval_s
+        return self._agreed(time.monotonic() - self._saved_at >= interval_s)
+
+    def _agreed(self, decision: bool) -> bool:
+        """What the first process decides."""
+        return bool(self._world.from_first(decision))
 
     def _folder(self, step: int) -> Path:
-        return self._partial.path / _name(step)
+        return self._path / _name(step)
 
 
 def write_history(folder: Path, history: History) -> str:
@@ -294,6 +338,10 @@ def _verified(folder: Path) -> dict[str, Any]:
         if _native.hash_file(folder / name) != expected:
             raise ValueError(f"{name} has another checksum")
     return commit
+
+
+def _of_rank(rank: int) -> str:
+    return f".rank{rank}" if rank else ""
 
 
 def _name(step: int) -> str:

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +28,7 @@ from biollm.partial import work_key
 from biollm.readers.rows import Rows, open_rows
 from biollm.tokenization import Tokenizer
 from biollm.tokenization.chat import ChatTemplate
-from biollm.training import baselines
+from biollm.training import baselines, launch
 from biollm.training.checkpoint import Checkpoint, begin_checkpoint
 from biollm.training.classification import examine
 from biollm.training.examples import Sides, conversations, labelled
@@ -38,6 +38,7 @@ from biollm.training.placement import Placement, check_memory, resolve
 from biollm.training.report import Outcome
 from biollm.training.sources import identity, record, software
 from biollm.training.whole import Examples, WholeStream
+from biollm.training.world import World, joined
 
 if TYPE_CHECKING:
     from biollm.results import Progress, Scalar
@@ -68,6 +69,28 @@ def tune(
             field="start",
         )
     folder = Path(start)
+    if launch.is_asked(options):
+        sources = launch.on_disk(source)
+        return launch.train("tune", sources, folder, options, output, inputs, timer, progress, log)
+    with joined(options) as world:
+        return tune_part(
+            source, folder, options, output=output, inputs=inputs, world=world, timer=timer, progress=progress, log=log
+        )
+
+
+def tune_part(
+    source: Any,
+    folder: Path,
+    options: TrainOptions,
+    *,
+    output: Path,
+    inputs: Sequence[InputRecord | None],
+    world: World,
+    timer: StageTimer,
+    progress: Progress | None,
+    log: logging.Logger,
+) -> Checkpoint:
+    """The part of one process of ``world`` in a tuning of the checkpoint in ``folder``."""
     placement = resolve(options.device, options.dtype)
     config = _context(read_config(folder), options, folder)
     refuse_quantized(folder, config, "training", field="start")
@@ -81,32 +104,35 @@ def tune(
     check_memory(
         config,
         placement,
-        rows=options.batch_size // options.accumulation,
+        rows=options.batch_size // (options.accumulation * world.size),
         seq_len=options.seq_len,
         outputs=len(prepared.sides.labels) or None,
         all_trained=not options.lora_rank,
+        processes=world.local_size,
+        sharded=options.engine != "ddp",
     )
-    begin_checkpoint(output, [*_paths(source), folder])
+    if world.first:
+        begin_checkpoint(output, [*_paths(source), folder])
     content = _content(prepared.sides)
     options_known = {**matched_options(options), "labels": list(prepared.sides.labels)}
     key = work_key("train", ALGORITHM_VERSION, options_known, [software(placement), [content], identity(folder)])
-    partial = open_unfinished(output, key, log)
-    with closing(partial):
-        fitted = fit(prepared.task, options, placement, partial, output, progress, log)
-        if rows.skip:
+    partial = open_unfinished(output, key, world, log)
+    with closing(partial) if partial is not None else nullcontext():
+        fitted = fit(prepared.task, options, placement, partial, output, world, progress, log)
+        if rows.skip and world.first:
             fitted.files["rejected.jsonl"] = _write_rejected(output, rows)
         outcome = replace(
-            prepared.outcome(fitted, rows, options),
+            prepared.outcome(fitted, rows, options, world),
             device=str(placement.device),
             dtype=str(placement.autocast or placement.weights).removeprefix("torch."),
-            resumptions=partial.resumptions,
+            resumptions=partial.resumptions if partial is not None else (),
         )
         if inputs:
             files = (item for item in rows.records if item.kind != "stage")
             known = [given or next(files) for given in inputs]
         else:
             known = [*(rows.records or [InputRecord(rows.description, "memory", content)]), record(folder)]
-        return finish(output, outcome, fitted, known, partial, timer)
+        return finish(output, outcome, fitted, known, partial, world, timer)
 
 
 @dataclass(frozen=True)
@@ -117,7 +143,7 @@ class _Prepared:
     sides: Sides
     vocab_size: int
 
-    def outcome(self, fitted: Fitted, rows: Rows, options: TrainOptions) -> Outcome:
+    def outcome(self, fitted: Fitted, rows: Rows, options: TrainOptions, world: World) -> Outcome:
         """What is known when training has ended."""
         sides, validation = self.sides, self.task.validation
         what = "documents" if sides.labels else "conversations"
@@ -131,7 +157,7 @@ class _Prepared:
         scores = fitted.examined
         facts: dict[str, Scalar] = {"objective": options.objective, **counts, **(scores.facts() if scores else {})}
         measured = None
-        if validation is not None and not sides.labels:
+        if validation is not None and not sides.labels and world.first:
             train = self.task.train.documents
             measured = baselines.measure(train, validation.documents, vocab_size=self.vocab_size)
         return Outcome(
@@ -147,6 +173,7 @@ class _Prepared:
             dtype="",
             trained_parameters=fitted.trained_parameters,
             unit="document" if sides.labels else "token",
+            world=world,
             facts=facts,
             tables=scores.tables() if scores else (),
             counts=counts,
