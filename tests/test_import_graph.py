@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("training", "alignment", "quantization"),
     ("serving",),
-    ("report", "recipe", "demo", "cli"),
+    ("report", "recipe", "demo", "cli", "__main__"),
 )
 ORDER = [unit for layer in LAYERS for unit in layer]
 

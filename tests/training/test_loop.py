@@ -14,7 +14,8 @@ from torch import Tensor
 from biollm.errors import ConfigError
 from biollm.models import Llama, ModelConfig
 from biollm.training.batches import Batch, DocumentTokens, PackedStream
-from biollm.training.loop import History, run, summed_loss, validate
+from biollm.training.engines import Engine, summed_loss
+from biollm.training.loop import History, run, validate
 from biollm.training.optimizer import make_optimizer
 from biollm.training.placement import resolve
 from biollm.training.schedule import Schedule, make_schedule
@@ -48,11 +49,13 @@ def plan(shape: str = "wsd") -> Schedule:
     )
 
 
+def engine_of(model: Llama) -> Engine:
+    return Engine(model, make_optimizer(model, lr=LR, weight_decay=DECAY, betas=BETAS, eps=EPS))
+
+
 def train(model: Llama, stream: PackedStream, *, accumulation: int = 1, shape: str = "wsd") -> History:
-    optimizer = make_optimizer(model, lr=LR, weight_decay=DECAY, betas=BETAS, eps=EPS)
     return run(
-        model,
-        optimizer,
+        engine_of(model),
         plan(shape),
         stream,
         None,
@@ -202,19 +205,19 @@ def test_padding_is_in_no_loss(documents: list[list[int]]) -> None:
 
 def test_validation_is_the_mean_over_all_tokens_whatever_the_batch(documents: list[list[int]]) -> None:
     model, stream = new_model(), packed(documents, ends=True, seed=None)
-    losses = [validate(model, stream, rows=rows, placement=PLACE) for rows in (1, 3, 64)]
+    engine = engine_of(model)
+    losses = [validate(engine, stream, rows=rows, placement=PLACE) for rows in (1, 3, 64)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-12)
     assert losses[0] == pytest.approx(losses[2], abs=1e-12)
     assert losses[0] == pytest.approx(math.log(61), abs=1.0)
-    assert math.isnan(validate(model, packed([[3], [4]], ends=True), rows=1, placement=PLACE))
+    assert math.isnan(validate(engine, packed([[3], [4]], ends=True), rows=1, placement=PLACE))
 
 
 def test_validation_comes_at_its_steps_and_at_the_end(documents: list[list[int]]) -> None:
     model = new_model()
     reports: list[tuple[int, int]] = []
     history = run(
-        model,
-        make_optimizer(model, lr=LR, weight_decay=DECAY, betas=BETAS, eps=EPS),
+        engine_of(model),
         plan("cosine"),
         packed(documents),
         packed(documents[:9], ends=True),
@@ -249,7 +252,7 @@ def test_divergence_names_step_rate_and_remedy(documents: list[list[int]]) -> No
     options = {"batch_size": ROWS, "accumulation": 1, "validate_every": 200, "placement": resolve("cpu", "float32")}
     optimizer = make_optimizer(model, lr=10.0, weight_decay=10.0, betas=BETAS, eps=EPS)
     with pytest.raises(ConfigError, match=r"at step \d+ .* with lr 10; lower lr, set clip_norm to 1.0") as caught:
-        run(model, optimizer, wild, packed(documents), None, clip_norm=0.0, **options)  # type: ignore[arg-type]
+        run(Engine(model, optimizer), wild, packed(documents), None, clip_norm=0.0, **options)  # type: ignore[arg-type]
     assert caught.value.field == "lr"
     assert caught.value.value == 10.0
 

@@ -51,7 +51,7 @@ def test_the_first_logits_are_those_of_the_base(base: Path, tokens: torch.Tensor
 def test_merged_equals_unmerged(base: Path, tokens: torch.Tensor, dtype: torch.dtype, atol: float) -> None:
     model = adapted(base, filled=True, dtype=dtype)
     plain = Llama(model.config).to(dtype)
-    plain.load_state_dict(lora.merged_state(model))
+    plain.load_state_dict(lora.merged_state(model.state_dict(), OPTIONS))
     before = model(tokens)
     torch.testing.assert_close(plain(tokens), before, rtol=0, atol=atol)
     assert (before - load_checkpoint(base, dtype=dtype)(tokens)).abs().max() > 0.1

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from biollm.models import Llama, ModelConfig, load_checkpoint, save_checkpoint
 from biollm.models.checkpoints import load_weights
 from biollm.results import Summary
 from biollm.stages import StageContext, StageInput
-from biollm.training import Checkpoint, TrainOptions, loop, resume, sources
+from biollm.training import Checkpoint, TrainOptions, engines, loop, resume, sources
 from biollm.training.loop import History
 from biollm.training.placement import resolve
 from biollm.training.resume import COMMIT, read_history, write_history
@@ -199,12 +200,21 @@ def test_ctrl_c_between_steps_repeats_nothing(shards: Path, uncut: Checkpoint, t
     assert_equal(checkpoint, uncut)
 
 
-@pytest.mark.parametrize(("function", "expected"), [("summed_loss", 7), ("clip_gradients", 6), ("validate", 10)])
+@pytest.mark.parametrize(
+    ("module", "function", "expected"),
+    [(engines, "summed_loss", 7), (engines, "clip_gradients", 6), (loop, "validate", 10)],
+)
 def test_ctrl_c_within_a_step_keeps_what_is_whole(
-    shards: Path, uncut: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, expected: int
+    shards: Path,
+    uncut: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    function: str,
+    expected: int,
 ) -> None:
     """While the gradient is computed the weights are those of the step before; while they change they are of none."""
-    whole, calls = getattr(loop, function), 0
+    whole, calls = getattr(module, function), 0
     fatal = 2 if function == "validate" else 8  # the second validation is that of step 10
 
     def interrupted(*arguments: Any, **named: Any) -> Any:
@@ -214,7 +224,7 @@ def test_ctrl_c_within_a_step_keeps_what_is_whole(
             raise KeyboardInterrupt
         return whole(*arguments, **named)
 
-    monkeypatch.setattr(loop, function, interrupted)
+    monkeypatch.setattr(module, function, interrupted)
     options = {**OPTIONS, "validate_every": 5 if function == "validate" else STEPS}
     with pytest.raises(KeyboardInterrupt):
         biollm.train(shards, output=tmp_path / "out", **options)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from biollm.errors import ConfigError, FormatError
 from biollm.models import Llama, model_config
 from biollm.training.batches import IGNORED, PADDING_DOCUMENT
-from biollm.training.loop import summed_loss
+from biollm.training.engines import summed_loss
 from biollm.training.placement import resolve
 from biollm.training.whole import OPEN_ROWS, Examples, WholeStream, pack
 
