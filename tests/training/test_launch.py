@@ -24,14 +24,15 @@ from biollm.recipe import run as run_recipe
 from biollm.training import Checkpoint, TrainOptions, engines, launch
 from biollm.training.resume import COMMIT
 
-STEPS = 8
+STEPS = 40  # far more than pass while a process is being stopped
+EVERY = 5
 OPTIONS: dict[str, Any] = {
     "size": "tiny",
     "seq_len": 32,
     "batch_size": 4,
     "steps": STEPS,
-    "validate_every": 4,
-    "checkpoint_every": 3,
+    "validate_every": 20,
+    "checkpoint_every": EVERY,
     "lr": 1e-3,
     "threads": 1,
 }
@@ -55,7 +56,7 @@ def alone(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 def difference(a: Checkpoint, b: Checkpoint) -> float:
     """The greatest, of all weights and moments."""
     worst = 0.0
-    for name in ("model.safetensors", "state/optimizer.safetensors"):
+    for name in ("model.safetensors", "state/optimizer.safetensors"):  # float32, of hundreds of thousands of numbers
         ours, theirs = load_file(a.path / name), load_file(b.path / name)
         assert ours.keys() == theirs.keys()
         worst = max(worst, *(float((ours[key] - tensor).abs().max()) for key, tensor in theirs.items()))
@@ -64,6 +65,8 @@ def difference(a: Checkpoint, b: Checkpoint) -> float:
 
 def workers() -> list[int]:
     """The processes that this one has started, in the order of their ranks."""
+    if sys.platform != "linux":
+        pytest.skip("the processes are found below /proc")
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
     found = [pid for pid, command in commands.items() if b"biollm.training.worker" in command]
@@ -80,7 +83,7 @@ def test_two_processes_make_what_one_makes(shards: Path, alone: Checkpoint, tmp_
 
     def kill(done: int, total: int | None) -> None:
         reports.append((done, total))
-        if done == 4:
+        if done == EVERY + 1:
             os.kill(workers()[1], signal.SIGKILL)
 
     output = tmp_path / "out"
@@ -91,12 +94,13 @@ def test_two_processes_make_what_one_makes(shards: Path, alone: Checkpoint, tmp_
     assert (caught.value.field, caught.value.value) == ("rank", 1)
     assert not workers()
     assert reports[:4] == [(step, STEPS) for step in range(1, 5)]
-    assert kept(output) == [3]
+    (*_, last) = kept(output)
+    assert EVERY <= last < STEPS
 
     checkpoint = biollm.train(shards, output=output, **OPTIONS)
-    assert difference(checkpoint, alone) < 1e-5
+    assert difference(checkpoint, alone) < 1e-4
     (resumption,) = checkpoint.manifest.resumptions
-    assert resumption.kept == 3
+    assert resumption.kept == last
     assert checkpoint.manifest.options == alone.manifest.options
     assert not (output / ".partial").exists()
 
@@ -118,7 +122,7 @@ def test_all_stop_at_one_step(shards: Path, alone: Checkpoint, tmp_path: Path) -
         shards, output=output, nproc=2, engine="fsdp", progress=lambda done, total: log.append(done), **OPTIONS
     )
     assert log == list(range(step, STEPS + 1))
-    assert difference(checkpoint, alone) < 1e-5
+    assert difference(checkpoint, alone) < 1e-4
     facts = checkpoint.summary().facts
     assert (facts["processes"], facts["engine"]) == (2, "fsdp")
     ours, theirs = (item.summary().facts["validation_loss_nats"] for item in (checkpoint, alone))
@@ -129,16 +133,17 @@ def test_all_stop_at_one_step(shards: Path, alone: Checkpoint, tmp_path: Path) -
 @needs_deepspeed
 def test_zero_2_is_killed_and_gone_on_with(shards: Path, alone: Checkpoint, tmp_path: Path) -> None:
     def kill(done: int, total: int | None) -> None:
-        if done == 5:
+        if done == EVERY + 1:
             os.kill(workers()[0], signal.SIGKILL)
 
     options = {**OPTIONS, "nproc": 2, "engine": "deepspeed", "zero_stage": 2}
     with pytest.raises(ProcessError, match=r"process 0 of 2 was killed by signal 9"):
         biollm.train(shards, output=tmp_path / "out", progress=kill, **options)
-    assert kept(tmp_path / "out") == [3]
+    (*_, last) = kept(tmp_path / "out")
+    assert EVERY <= last < STEPS
     checkpoint = biollm.train(shards, output=tmp_path / "out", **options)
-    assert difference(checkpoint, alone) < 5e-5
-    assert [item.kept for item in checkpoint.manifest.resumptions] == [3]
+    assert difference(checkpoint, alone) < 1e-4
+    assert [item.kept for item in checkpoint.manifest.resumptions] == [last]
     assert checkpoint.summary().facts["zero_stage"] == 2
 
 
@@ -179,7 +184,7 @@ def test_torchrun(shards: Path, alone: Checkpoint, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["output"] == str(tmp_path / "out")
-    assert difference(Checkpoint.open(tmp_path / "out"), alone) < 1e-5
+    assert difference(Checkpoint.open(tmp_path / "out"), alone) < 1e-4
 
 
 def test_an_error_comes_through_as_what_it_is(shards: Path, tmp_path: Path) -> None:
