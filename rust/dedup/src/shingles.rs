@@ -3,10 +3,7 @@
 use biollm_core::hash::splitmix64;
 use biollm_core::{Error, Monitor, Result, limits};
 use biollm_text::ngrams::{self, MAX_NGRAM, Ngrams};
-use biollm_text::{alphanumeric_runs, words};
-
-/// Shingles handed over at a time: small enough to stay in the first cache.
-const BLOCK: usize = 512;
+use biollm_text::{alphanumeric_runs, visit_words};
 
 /// Sets above this size are sorted in parts, with looks at the monitor in between.
 const SORT_PART: usize = 1 << 16;
@@ -53,52 +50,33 @@ impl Shingling {
         &self,
         text: &str,
         monitor: &Monitor,
-        visit: impl FnMut(&[u64]) -> Result<()>,
-    ) -> Result<()> {
-        match self.unit {
-            Unit::Word => self.visit_words(text, words(text).watched(monitor), monitor, visit),
-            Unit::Alphanumeric => {
-                self.visit_words(text, alphanumeric_runs(text).watched(monitor), monitor, visit)
-            }
-        }
-    }
-
-    #[inline]
-    fn visit_words<'a>(
-        &self,
-        text: &str,
-        words: impl Iterator<Item = (usize, &'a str)>,
-        monitor: &Monitor,
         mut visit: impl FnMut(&[u64]) -> Result<()>,
     ) -> Result<()> {
         let mut ngrams = Ngrams::new(self.n);
-        let mut block = [0; BLOCK];
-        let mut filled = 0;
-        for (start, word) in words {
-            if let Some(shingle) = ngrams.push(ngrams::word_hash_in(text, start, start + word.len())) {
-                block[filled] = shingle;
-                filled += 1;
-                if filled == BLOCK {
+        let mut take = |words: &[(usize, usize)]| {
+            for &(start, end) in words {
+                if ngrams.push(ngrams::word_hash_at(text, start, end)) {
                     monitor.check()?;
-                    visit(&block)?;
-                    filled = 0;
+                    ngrams.give(&mut visit)?;
                 }
             }
-        }
-        // The words end early when the monitor is stopped.
-        monitor.check()?;
-        if ngrams.words() < self.n as u64 {
-            block[0] = match ngrams.words() {
-                0 => splitmix64(ngrams::text_hash(text) ^ WORDLESS),
-                _ => ngrams.whole(),
-            };
-            filled = 1;
-        }
-        if filled > 0 {
-            visit(&block[..filled])
-        } else {
             Ok(())
+        };
+        match self.unit {
+            Unit::Word => visit_words(text, monitor, take)?,
+            Unit::Alphanumeric => {
+                let mut runs = alphanumeric_runs(text).watched(monitor);
+                runs.try_for_each(|(start, run)| take(&[(start, start + run.len())]))?;
+                // The runs end early when the monitor is stopped.
+                monitor.check()?;
+            }
         }
+        ngrams.give(&mut visit)?;
+        if ngrams.given() > 0 {
+            return Ok(());
+        }
+        let wordless = || splitmix64(ngrams::text_hash(text) ^ WORDLESS);
+        visit(&[ngrams.whole().unwrap_or_else(wordless)])
     }
 
     /// The document's distinct shingles, sorted.

@@ -4,8 +4,10 @@ pub mod json;
 pub mod ngrams;
 pub mod runs;
 pub mod texts;
+pub mod word_blocks;
 pub mod words;
 
 pub use runs::{AlphanumericRuns, alphanumeric_runs};
 pub use texts::{Chunk, Texts};
+pub use word_blocks::visit_words;
 pub use words::{Words, words};

@@ -28,6 +28,19 @@ const COUNT: u64 = 0x8CB9_2BA7_2F3D_8DD7;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 const ONES: u64 = 0x0101_0101_0101_0101;
 
+/// Masks of the first 0 to 16 bytes, little-endian.
+static FIRST_BYTES: [u128; 17] = first_bytes();
+
+const fn first_bytes() -> [u128; 17] {
+    let mut masks = [u128::MAX; 17];
+    let mut length = 0;
+    while length < 16 {
+        masks[length] = (1 << (8 * length)) - 1;
+        length += 1;
+    }
+    masks
+}
+
 #[inline]
 fn fold(x: u64) -> u64 {
     let product = u128::from(x).wrapping_mul(u128::from(FOLD));
@@ -77,6 +90,29 @@ pub fn word_hash_in(text: &str, start: usize, end: usize) -> u64 {
         at += 8;
     }
     hash ^ ((end - start) as u64).wrapping_mul(LENGTH)
+}
+
+/// [`word_hash_in`] of a word of one byte or more, without a branch on its length up to 16: lengths of words follow no
+/// pattern that a processor could learn.
+#[inline(always)]
+pub fn word_hash_at(text: &str, start: usize, end: usize) -> u64 {
+    let bytes = text.as_bytes();
+    let length = end - start;
+    let Some(sixteen) = bytes[start..].first_chunk::<16>() else {
+        return word_hash_in(text, start, end);
+    };
+    if length > 16 {
+        return word_hash_in(text, start, end);
+    }
+    let both = u128::from_le_bytes(*sixteen) & FIRST_BYTES[length];
+    let (first, second) = (both as u64, (both >> 64) as u64);
+    if (first | second) & HIGH_BITS != 0 {
+        return unicode_word_hash(&text[start..end]);
+    }
+    let short = fold(SEED ^ ascii_lower(first));
+    let long = fold(short ^ ascii_lower(second));
+    let hash = std::hint::select_unpredictable(length > 8, long, short);
+    hash ^ (length as u64).wrapping_mul(LENGTH)
 }
 
 /// The hash of a word in lower case.
@@ -150,61 +186,78 @@ impl Blocks {
     }
 }
 
-/// Rolls over the word hashes of a text and gives the hash of each n-gram.
-#[derive(Clone)]
+/// Takes the word hashes of a text one by one and gives the hashes of its n-grams in blocks.
 pub struct Ngrams {
     n: usize,
     /// `BASE` to the power of n - 1.
     top: u64,
-    ring: [u64; MAX_NGRAM],
-    next: usize,
-    words: u64,
-    polynomial: u64,
+    /// The last n - 1 words of the block before, then those of this one.
+    words: [u64; BLOCK],
+    filled: usize,
+    given: u64,
 }
+
+/// Word hashes held at a time: small enough to stay in the first cache.
+const BLOCK: usize = 512;
 
 impl Ngrams {
     /// N-grams of `n` words, 1 to [`MAX_NGRAM`] (a value outside is taken as the nearest inside).
     pub fn new(n: usize) -> Self {
         let n = n.clamp(1, MAX_NGRAM);
-        let top = (1..n).fold(1u64, |power, _| power.wrapping_mul(BASE));
         Self {
             n,
-            top,
-            ring: [0; MAX_NGRAM],
-            next: 0,
-            words: 0,
-            polynomial: 0,
+            top: (1..n).fold(1u64, |power, _| power.wrapping_mul(BASE)),
+            words: [0; BLOCK],
+            filled: 0,
+            given: 0,
         }
     }
 
-    /// Takes the hash of the next word; gives the hash of the n-gram that ends with it, once there are n words.
-    #[inline]
-    pub fn push(&mut self, word: u64) -> Option<u64> {
-        // The word that leaves; zero while the ring fills.
-        let leaves = self.ring[self.next];
-        self.ring[self.next] = word;
-        self.next = if self.next + 1 == self.n { 0 } else { self.next + 1 };
-        self.polynomial = self
-            .polynomial
-            .wrapping_sub(leaves.wrapping_mul(self.top))
-            .wrapping_mul(BASE)
-            .wrapping_add(word);
-        self.words += 1;
-        if self.words >= self.n as u64 {
-            Some(finish(self.polynomial, self.n as u64))
-        } else {
-            None
+    /// Takes the hash of the next word; whether there is room for no other before [`give`](Self::give).
+    #[inline(always)]
+    pub fn push(&mut self, word: u64) -> bool {
+        self.words[self.filled] = word;
+        self.filled += 1;
+        self.filled == BLOCK
+    }
+
+    /// Hands the hashes of the n-grams that end with a word taken since the last time to `visit`, which is not called
+    /// where there are none.
+    pub fn give<E>(&mut self, visit: impl FnOnce(&[u64]) -> Result<(), E>) -> Result<(), E> {
+        let kept = self.filled.min(self.n - 1);
+        let count = self.filled - kept;
+        if count == 0 {
+            return Ok(());
         }
+        let mut polynomial = self.words[..kept]
+            .iter()
+            .fold(0u64, |p, &word| p.wrapping_mul(BASE).wrapping_add(word));
+        for i in 0..count {
+            // An n-gram takes the place of its first word, which no other has.
+            let leaves = self.words[i];
+            polynomial = polynomial.wrapping_mul(BASE).wrapping_add(self.words[i + kept]);
+            self.words[i] = polynomial;
+            polynomial = polynomial.wrapping_sub(leaves.wrapping_mul(self.top));
+        }
+        for ngram in &mut self.words[..count] {
+            *ngram = finish(*ngram, self.n as u64);
+        }
+        let visited = visit(&self.words[..count]);
+        self.words.copy_within(count..self.filled, 0);
+        self.filled = kept;
+        self.given += count as u64;
+        visited
     }
 
-    /// The words taken so far.
-    pub fn words(&self) -> u64 {
-        self.words
+    /// The hash of all words taken, where they are too few for an n-gram; `None` where there are none.
+    pub fn whole(&self) -> Option<u64> {
+        let too_few = self.given == 0 && (1..self.n).contains(&self.filled);
+        too_few.then(|| ngram_hash(&self.words[..self.filled]))
     }
 
-    /// The hash of all words taken so far, where they are fewer than n.
-    pub fn whole(&self) -> u64 {
-        finish(self.polynomial, self.words)
+    /// The n-grams given so far.
+    pub fn given(&self) -> u64 {
+        self.given
     }
 }
 
@@ -265,6 +318,16 @@ mod tests {
         }
         let tail = text.len();
         assert_eq!(word_hash_in(text, tail - 3, tail), word_hash("!é"));
+        let text = "ONE Hundred and twenty-three ÉLITES quattuordecillions of a_b_c_d_e_f_g_h_i";
+        for start in (0..text.len()).filter(|&i| text.is_char_boundary(i)) {
+            for end in (start + 1..text.len() + 1).filter(|&i| text.is_char_boundary(i)) {
+                assert_eq!(
+                    word_hash_at(text, start, end),
+                    word_hash(&text[start..end]),
+                    "{start} {end}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -277,17 +340,32 @@ mod tests {
 
     #[test]
     fn rolling_equals_hashing_each() {
-        let words: Vec<u64> = (0..50).map(|i| splitmix64(i % 7)).collect();
-        for n in [1, 2, 5, 13, MAX_NGRAM] {
+        for (n, count) in [1, 2, 5, 13, MAX_NGRAM]
+            .into_iter()
+            .flat_map(|n| [n - 1, n, 50, BLOCK, BLOCK + 1, 3 * BLOCK + 7].map(|count| (n, count)))
+        {
+            let words: Vec<u64> = (0..count as u64).map(|i| splitmix64(i % 97)).collect();
             let mut ngrams = Ngrams::new(n);
-            let rolled: Vec<u64> = words.iter().filter_map(|&w| ngrams.push(w)).collect();
+            let mut rolled = Vec::new();
+            let mut give = |ngrams: &mut Ngrams| {
+                ngrams.give(|block| {
+                    rolled.extend_from_slice(block);
+                    Ok::<(), ()>(())
+                })
+            };
+            for &word in &words {
+                if ngrams.push(word) {
+                    give(&mut ngrams).unwrap();
+                }
+            }
+            give(&mut ngrams).unwrap();
+            give(&mut ngrams).unwrap();
             let each: Vec<u64> = words.windows(n).map(ngram_hash).collect();
-            assert_eq!(rolled, each, "n = {n}");
-            assert_eq!(ngrams.words(), 50);
+            assert_eq!(rolled, each, "n = {n}, {count} words");
+            assert_eq!(ngrams.given(), each.len() as u64);
+            let whole = (0 < count && count < n).then(|| ngram_hash(&words));
+            assert_eq!(ngrams.whole(), whole, "n = {n}, {count} words");
         }
-        let mut ngrams = Ngrams::new(5);
-        assert!(ngrams.push(words[0]).is_none() && ngrams.push(words[1]).is_none());
-        assert_eq!(ngrams.whole(), ngram_hash(&words[..2]));
     }
 
     #[test]

@@ -139,6 +139,26 @@ impl<'a> Words<'a> {
     }
 }
 
+impl Words<'_> {
+    /// Goes on from the segment that begins at byte `at`.
+    pub(crate) fn go_to(&mut self, at: usize) {
+        self.at = at;
+    }
+
+    /// Where the next segment begins.
+    pub(crate) fn place(&self) -> usize {
+        self.at
+    }
+
+    /// Whether the next segment begins with a character that is not ASCII.
+    pub(crate) fn before_other(&self) -> bool {
+        self.text
+            .as_bytes()
+            .get(self.at)
+            .is_some_and(|byte| !byte.is_ascii())
+    }
+}
+
 impl<'a> Iterator for Words<'a> {
     type Item = (usize, &'a str);
 
@@ -179,12 +199,27 @@ fn ascii_word_end(bytes: &[u8], start: usize) -> Option<usize> {
         if next == NOT_ASCII {
             return None;
         }
-        let previous = CLASS[bytes[i - 1] as usize];
-        if (class >> MID_SHIFT) & previous & next & (LETTER | DIGIT) == 0 {
+        if !joins_classes(CLASS[bytes[i - 1] as usize], class, next) {
             return Some(i);
         }
         i += 2;
     }
+}
+
+/// Whether a character between two others does not part them: all of these classes.
+#[inline]
+fn joins_classes(before: u8, middle: u8, after: u8) -> bool {
+    (middle >> MID_SHIFT) & before & after & (LETTER | DIGIT) != 0
+}
+
+/// Whether the ASCII byte `middle`, between two others, does not part them.
+#[inline]
+pub(crate) fn joins(before: u8, middle: u8, after: u8) -> bool {
+    joins_classes(
+        CLASS[before as usize],
+        CLASS[middle as usize],
+        CLASS[after as usize],
+    )
 }
 
 /// The first byte of `bytes[at..limit]` that is no letter, digit or `_`. Eight bytes at a time: a loop over single
@@ -209,20 +244,32 @@ fn ascii_run_end(bytes: &[u8], mut at: usize, limit: usize) -> usize {
     at
 }
 
-const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+pub(crate) const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// Sets the highest bit of each byte that is a letter, a digit or `_`; the other bits are of no meaning.
 #[inline]
 fn word_bytes(block: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
+    alphanumeric_bytes(block) | equal_bytes(block, b'_')
+}
+
+/// Sets the highest bit of each byte that is an ASCII letter or a digit; the other bits are of no meaning.
+#[inline]
+pub(crate) fn alphanumeric_bytes(block: u64) -> u64 {
     // Sums of bytes below 0x80 carry into no neighbour: the highest bit says whether a byte is at least the bound.
     let low = block & !HIGH_BITS;
     let at_least = |bytes: u64, bound: u8| bytes + ONES * u64::from(0x80 - bound);
     let folded = low | (ONES * 0x20);
     let letter = at_least(folded, b'a') & !at_least(folded, b'z' + 1);
     let digit = at_least(low, b'0') & !at_least(low, b'9' + 1);
-    let underscore = !at_least(low ^ (ONES * u64::from(b'_')), 1);
-    (letter | digit | underscore) & !block
+    (letter | digit) & !block
+}
+
+/// Sets the highest bit of each byte that is the ASCII character `byte`; the other bits are of no meaning.
+#[inline]
+pub(crate) fn equal_bytes(block: u64, byte: u8) -> u64 {
+    let low = block & !HIGH_BITS;
+    !((low ^ (ONES * u64::from(byte))) + ONES * 0x7F) & !block
 }
 
 /// The end of a separator at `start` (any other ASCII character, a run of spaces, or CR LF), or `None` where it is or
