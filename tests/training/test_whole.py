@@ -80,6 +80,24 @@ def test_the_loss_is_on_the_masked_tokens_and_of_labels_on_the_last() -> None:
     assert (batch.targets[0, ends] != IGNORED).all()
 
 
+@pytest.mark.parametrize("every", [1, 3, 100])
+def test_a_label_is_asked_along_the_way(every: int) -> None:
+    data = examples([5, 9, 7, 1, 16], labels=True)
+    whole = WholeStream(data, seq_len=SEQ, vocab_size=50, seed=None, epochs=1.0, label_every=every)
+    asked = []
+    for batch in whole.batches(3):
+        for ids, targets in zip(batch.document_ids, batch.targets, strict=True):
+            assert (targets[ids == PADDING_DOCUMENT] == IGNORED).all()
+            for number in range(int(ids.max()) + 1):
+                own = targets[ids == number]
+                places = (own != IGNORED).nonzero()[0]
+                assert places.tolist() == sorted(range(len(own) - 1, -1, -every))
+                (label,) = set(own[places].tolist())
+                asked.append((len(own), label))
+    assert data.labels is not None
+    assert sorted(asked) == sorted(zip([5, 9, 7, 1, 16], data.labels.tolist(), strict=True))
+
+
 def test_a_batch_needs_nothing_that_went_before() -> None:
     data = examples([5, 16, 3, 7, 9, 2, 1, 11] * 9)
     endless = stream(data, epochs=None)
