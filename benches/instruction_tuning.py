@@ -87,9 +87,15 @@ def annotated(path: Path) -> list[str]:
 def prepare(data: Path, work: Path) -> None:
     """`abstracts.jsonl`, `medquad.jsonl` (both without near-duplicates) and `pretrain.jsonl`."""
     labelled = records(data / "text_bio/medical_abstracts.jsonl.gz")
-    kept = unique([row["text"] for row in labelled])
-    labelled = [row for row, keep in zip(labelled, kept, strict=True) if keep]
-    print(f"abstracts: {len(kept)} rows, {len(labelled)} without near-duplicates")
+    found = biollm.dedup([row["text"] for row in labelled], threshold=0.8)
+    labels: dict[int, list[str]] = {}
+    for row, cluster in zip(labelled, found.cluster_id.tolist(), strict=True):
+        labels.setdefault(cluster, []).append(row["label"])
+    copied = [names for names in labels.values() if len(names) > 1]
+    labelled = [row for row, keep in zip(labelled, found.keep_mask, strict=True) if keep]
+    print(f"abstracts: {len(found.keep_mask)} rows, {len(labelled)} without near-duplicates")
+    several = sum(len(set(names)) > 1 for names in copied)
+    print(f"{len(copied)} abstracts are there more than once, {several} of them with several labels")
     write_lines(work / "abstracts.jsonl", labelled)
     judged = held_out([row["id"] for row in labelled], fraction=VALIDATION_FRACTION, seed=SPLIT_SEED)
 
