@@ -114,6 +114,18 @@ def test_new_weights_keep_the_shape_alone(base: Path, tmp_path: Path) -> None:
     assert load_classifier(runs[1].path).config == load_classifier(runs[0].path).config
 
 
+def test_labels_along_the_way_and_noise_are_of_training_alone(base: Path, tmp_path: Path) -> None:
+    options: list[dict[str, Any]] = [{"label_every": 0}, {"label_every": 1, "token_noise": 0.5}]
+    losses = []
+    for number, own in enumerate(options):
+        output = tmp_path / str(number)
+        run = biollm.train(ROWS, start=base, output=output, steps=1, lr=1e-9, validation_fraction=0.3, **own, **FAST)
+        losses.append([run.summary().facts[f"{side}_loss_nats"] for side in ("train", "validation")])
+    (train, held), (changed, same) = losses
+    assert changed != pytest.approx(train, abs=1e-5)
+    assert same == pytest.approx(held, abs=1e-6)
+
+
 def test_a_cut_off_run_and_long_documents(base: Path, tmp_path: Path) -> None:
     class Cut(Exception):  # noqa: N818
         pass

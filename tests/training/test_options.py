@@ -91,6 +91,8 @@ def test_steps_and_epochs_together_are_refused() -> None:
         ("instruct", "validation_fraction", 1.0),
         ("instruct", "split_seed", -1),
         ("classify", "on_error", "ignore"),
+        ("classify", "label_every", -1),
+        ("classify", "token_noise", 1.0),
         ("instruct", "lora_alpha", 0.0),
         ("instruct", "lora_dropout", 1.0),
     ],
@@ -107,6 +109,7 @@ def test_values_of_rows_and_of_adapters(objective: str, field: str, value: Any) 
         ("pretrain", "question", "q"),
         ("pretrain", "split_seed", 1),
         ("instruct", "new_weights", True),
+        ("instruct", "token_noise", 0.1),
         ("classify", "answer", "a"),
     ],
 )
@@ -121,7 +124,8 @@ def test_the_options_that_count_are_those_of_the_objective() -> None:
     before |= {"validate_every", "seed", "device", "dtype", "deterministic"}
     assert set(TrainOptions().matched()) == before
     rows = {"objective", "group", "validation_fraction", "split_seed", "on_error"}
-    assert set(TrainOptions(objective="classify").matched()) == before | rows | {"text", "label", "new_weights"}
+    own = {"text", "label", "label_every", "token_noise", "new_weights"}
+    assert set(TrainOptions(objective="classify").matched()) == before | rows | own
     lora = {"lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "save_adapter"}
     assert set(TrainOptions(lora_rank=2).matched()) == before | lora
 

@@ -80,6 +80,44 @@ def test_the_loss_is_on_the_masked_tokens_and_of_labels_on_the_last() -> None:
     assert (batch.targets[0, ends] != IGNORED).all()
 
 
+@pytest.mark.parametrize("every", [1, 3, 100])
+def test_a_label_is_asked_along_the_way(every: int) -> None:
+    data = examples([5, 9, 7, 1, 16], labels=True)
+    whole = WholeStream(data, seq_len=SEQ, vocab_size=50, seed=None, epochs=1.0, label_every=every)
+    asked = []
+    for batch in whole.batches(3):
+        for ids, targets in zip(batch.document_ids, batch.targets, strict=True):
+            assert (targets[ids == PADDING_DOCUMENT] == IGNORED).all()
+            for number in range(int(ids.max()) + 1):
+                own = targets[ids == number]
+                places = (own != IGNORED).nonzero()[0]
+                assert places.tolist() == sorted(range(len(own) - 1, -1, -every))
+                (label,) = set(own[places].tolist())
+                asked.append((len(own), label))
+    assert data.labels is not None
+    assert sorted(asked) == sorted(zip([5, 9, 7, 1, 16], data.labels.tolist(), strict=True))
+
+
+def test_noise_replaces_a_share_of_the_tokens_and_nothing_else() -> None:
+    data = examples([16] * 400, labels=True)
+
+    def noisy(share: float) -> WholeStream:
+        return WholeStream(data, seq_len=SEQ, vocab_size=50, seed=3, epochs=2.0, token_noise=share)
+
+    clean, changed = noisy(0.0).batch(0, 400), noisy(0.3).batch(0, 400)
+    for name in ("targets", "positions", "document_ids"):
+        np.testing.assert_array_equal(getattr(clean, name), getattr(changed, name))
+    differ = clean.tokens != changed.tokens
+    assert not differ[:, -1].any()  # the last, where the label is asked
+    assert differ[:, :-1].mean() == pytest.approx(0.3 * 47 / 48, abs=0.03)  # of 48 ids one draw is the same
+    assert set(np.unique(changed.tokens)) <= set(np.unique(data.tokens))
+    np.testing.assert_array_equal(noisy(0.3).batch(SEQ * 37, 5).tokens, changed.tokens[37:42])
+    rows = {row.tobytes() for row in changed.tokens} | {
+        row.tobytes() for row in noisy(0.3).batch(SEQ * 400, 400).tokens
+    }
+    assert len(rows) > 790  # the second epoch has other noise
+
+
 def test_a_batch_needs_nothing_that_went_before() -> None:
     data = examples([5, 16, 3, 7, 9, 2, 1, 11] * 9)
     endless = stream(data, epochs=None)

@@ -19,7 +19,7 @@ _ROWS: Final = frozenset({"group", "validation_fraction", "split_seed", "on_erro
 _OF_OBJECTIVE: Final = {
     "pretrain": frozenset[str](),
     "instruct": frozenset({"messages", "question", "answer"}) | _ROWS,
-    "classify": frozenset({"text", "label", "new_weights"}) | _ROWS,
+    "classify": frozenset({"text", "label", "label_every", "token_noise", "new_weights"}) | _ROWS,
 }
 """Options that only some objectives have."""
 DEVICES: Final = ("auto", "cpu", "cuda")
@@ -45,6 +45,10 @@ class TrainOptions:
         messages: list of {role, content}; taken where a row has it.
         question, answer: texts of the user and of the assistant, where a row has no messages.
         text, label: of ``classify``: what is classified, and the name of its class.
+        label_every: of ``classify``: in training, the label is asked at every so many tokens, counted back from the
+            last, so that a document teaches at many places; 0 = at the last alone, as it is asked of a new document.
+        token_noise: of ``classify``: in training, the share of a document's tokens that others, drawn from all
+            documents, take the place of, against overfitting on few documents; the last is kept.
         group: rows of one group are on one side of the split; None = ``cluster_id`` where there is one, else ``id``.
         validation_fraction: share of the groups that are held out, in [0, 1).
         split_seed: draws the groups that are held out, whatever ``seed`` is, so that runs of several seeds compare.
@@ -98,6 +102,8 @@ class TrainOptions:
     answer: str = "answer"
     text: str = "text"
     label: str = "label"
+    label_every: int = 16
+    token_noise: float = 0.0
     group: str | None = None
     validation_fraction: float = 0.05
     split_seed: int = 0
@@ -177,6 +183,8 @@ class TrainOptions:
     def _check_rows(self) -> None:
         _one_of("on_error", self.on_error, ("raise", "skip"))
         _integer("split_seed", self.split_seed, 0, 2**63 - 1)
+        _integer("label_every", self.label_every, 0, 2**20)
+        _number("token_noise", self.token_noise, 0.0, 1.0, open_high=True)
         _number("validation_fraction", self.validation_fraction, 0.0, 1.0, open_high=True)
         for name in ("messages", "question", "answer", "text", "label", "group"):
             if not isinstance(value := getattr(self, name), str) and not (name == "group" and value is None):

@@ -55,6 +55,8 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
     validation_fraction: float = 0.05,
     split_seed: int = 0,
     on_error: Literal["raise", "skip"] = "raise",
+    label_every: int = 16,
+    token_noise: float = 0.0,
     new_weights: bool = False,
     lora_rank: int = 0,
     lora_alpha: float | None = None,
@@ -102,7 +104,7 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
         objective, size, steps, epochs, seq_len, batch_size, accumulation: what is trained, and how much; see
             `TrainOptions`.
         messages, question, answer, text, label, group: which fields of rows are what; see `TrainOptions`.
-        validation_fraction, split_seed, on_error, new_weights: of rows; see `TrainOptions`.
+        validation_fraction, split_seed, on_error, label_every, token_noise, new_weights: of rows; see `TrainOptions`.
         lora_rank, lora_alpha, lora_dropout, lora_targets, save_adapter: of low-rank adaptation; see `TrainOptions`.
         lr, schedule, warmup_fraction, decay_fraction, final_lr_fraction: the rate over time; see `TrainOptions`.
         weight_decay, beta1, beta2, eps, clip_norm: of AdamW and the gradient; see `TrainOptions`.
@@ -141,6 +143,8 @@ def train(  # noqa: D417  (the options are described in TrainOptions)
         validation_fraction=validation_fraction,
         split_seed=split_seed,
         on_error=on_error,
+        label_every=label_every,
+        token_noise=token_noise,
         new_weights=new_weights,
         lora_rank=lora_rank,
         lora_alpha=lora_alpha,

@@ -1,7 +1,7 @@
 """The objectives ``instruct`` and ``classify``: rows and a checkpoint in, a checkpoint out.
 
 * ``instruct``: conversations by the checkpoint's chat template, or ours; the loss is on the assistant's words alone.
-* ``classify``: a linear head on the last token of each document.
+* ``classify``: a linear head on the last token of each document; in training on tokens before it too.
 
 The loop is that of pretraining. What differs is what a batch asks of each position (`whole.WholeStream`), and of the
 model only its head.
@@ -237,7 +237,14 @@ def _classify(rows: Rows, folder: Path, config: ModelConfig, tokenizer: Tokenize
 def _streams(sides: Sides, config: ModelConfig, options: TrainOptions) -> tuple[WholeStream, WholeStream | None]:
     epochs = None if options.steps is not None else 1.0 if options.epochs is None else options.epochs
     size = {"seq_len": options.seq_len, "vocab_size": config.vocab_size}
-    train = WholeStream(sides.train, seed=options.seed, epochs=epochs, **size)
+    train = WholeStream(
+        sides.train,
+        seed=options.seed,
+        epochs=epochs,
+        label_every=options.label_every if sides.labels else 0,
+        token_noise=options.token_noise,  # 0 for conversations: it is no option of theirs
+        **size,
+    )
     if not len(sides.validation):
         return train, None
     return train, WholeStream(sides.validation, seed=None, epochs=1.0, **size)

@@ -52,17 +52,34 @@ class WholeStream:
     Parameters: ``examples``, none of them longer than ``seq_len``; ``vocab_size``: a larger id raises FormatError;
     ``seed`` of their order, None = as they lie; ``epochs``: passes over all, may be a fraction, None = without end.
 
-    With labels, the target of an example is its class, at its last token; else each next token in the loss.
+    With labels, the target of an example is its class, at its last token and with ``label_every`` at every so many
+    tokens before it; else each next token in the loss.
+
+    A causal model that is asked once a document hears little of what made the class: asked along the way, it learns
+    several times as much from each (the "linear gain" of Dai and Le 2015, arXiv 1511.01432, without the gain).
+
+    ``token_noise``: this share of the tokens, an example's last apart, is replaced by tokens drawn from all examples
+    ("unigram noising", Xie et al. 2017, arXiv 1703.02573), anew in each row of the stream; needs a ``seed``.
     """
 
     def __init__(
-        self, examples: Examples, *, seq_len: int, vocab_size: int, seed: int | None, epochs: float | None = None
+        self,
+        examples: Examples,
+        *,
+        seq_len: int,
+        vocab_size: int,
+        seed: int | None,
+        epochs: float | None = None,
+        label_every: int = 0,
+        token_noise: float = 0.0,
     ) -> None:
         self.documents = DocumentTokens([examples])
         self.examples = examples
         self.seq_len = seq_len
         self.vocab_size = vocab_size
         self.seed = seed
+        self.label_every = label_every
+        self.token_noise = token_noise
         longest = int(self.documents.lengths.max())
         if longest > seq_len:
             raise ConfigError(
@@ -106,6 +123,8 @@ class WholeStream:
                 begin, end = (int(offset) for offset in self.examples.offsets[example : example + 2])
                 place = slice(at, at + end - begin)
                 tokens[i, place] = self.examples.tokens[begin:end]
+                if self.token_noise:
+                    self._add_noise(tokens[i, at : at + end - begin - 1], position // self.seq_len + i, number)
                 positions[i, place] = np.arange(end - begin)
                 document_ids[i, place] = number
                 targets[i, place] = self._targets(example, begin, end)
@@ -119,10 +138,18 @@ class WholeStream:
             num_tokens=int(np.count_nonzero(document_ids != PADDING_DOCUMENT)),
         )
 
+    def _add_noise(self, tokens: Ints, row: int, number: int) -> None:
+        """Replace tokens in place: those of example ``number`` of ``row`` of the stream."""
+        assert self.seed is not None
+        generator = np.random.default_rng((self.seed, row, number))
+        (places,) = np.nonzero(generator.random(len(tokens)) < self.token_noise)
+        every = self.examples.tokens
+        tokens[places] = every[generator.integers(0, len(every), len(places))]
+
     def _targets(self, example: int, begin: int, end: int) -> Ints:
         targets = np.full(end - begin, IGNORED, np.int64)
         if self.examples.labels is not None:
-            targets[-1] = self.examples.labels[example]
+            targets[:: -(self.label_every or len(targets))] = self.examples.labels[example]
             return targets
         following = self.examples.tokens[begin + 1 : end]
         mask = self.examples.mask
