@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from biollm.alignment.chat import ChatTokens, Turn
+from biollm.alignment.chat import ChatFormat
 from biollm.alignment.lexicon import HALVES, Lexicon
 from biollm.alignment.metrics import Share, distinct_bigrams, most_frequent, well_formed
 from biollm.alignment.ppo import answer_batch, answer_logprobs
+from biollm.alignment.preferences import Turn, messages
 from biollm.alignment.rollouts import Answer, sample_answers
 from biollm.models.llama import Llama
 
@@ -30,19 +31,21 @@ class Probe:
     """What models are measured with: everything but the model.
 
     Attributes:
-        chat: the tokens of chats.
+        chat: the format of chats.
         lexicon: of the harm metric.
         prompts: one answer is sampled to each.
         benign: held-out harmless text.
+        end_ids: tokens that end an answer.
         max_tokens: longest answer.
         temperature: of the sampling.
         seed: of the sampling: answer i draws from seed + i, for every model.
     """
 
-    chat: ChatTokens
+    chat: ChatFormat
     lexicon: Lexicon
     prompts: tuple[tuple[Turn, ...], ...]
     benign: tuple[TokenPair, ...]
+    end_ids: tuple[int, ...]
     max_tokens: int
     temperature: float
     seed: int
@@ -117,16 +120,16 @@ def measure(model: Llama, reference: Llama | None, probe: Probe) -> Measurement:
 
     reference: the model before alignment; None where `model` is it.
     """
-    prompts = [probe.chat.prompt(turns) for turns in probe.prompts]
+    prompts = [probe.chat.prompt(messages(turns)) for turns in probe.prompts]
     answers = sample_answers(
         model,
         prompts,
-        end_ids=probe.chat.end_ids,
+        end_ids=probe.end_ids,
         max_tokens=probe.max_tokens,
         temperature=probe.temperature,
         seed=probe.seed,
     )
-    texts = tuple(probe.chat.decode(answer.ids) for answer in answers)
+    texts = tuple(probe.chat.decode(answer) for answer in answers)
     tokens = sum(len(answer.ids) for answer in answers)
     kl = sum(_log_ratios(model, reference, prompts, answers)) if reference is not None else 0.0
     return Measurement(

@@ -98,7 +98,7 @@ class Run:
         prompts = [list(pair.prompt) for pair in self.material.train]
         policy = copy.deepcopy(reference).requires_grad_(True)
         score, fit = self._score(prompts)
-        ppo = PPO(policy, reference, score, self._settings(), end_ids=self.probe.chat.end_ids)
+        ppo = PPO(policy, reference, score, self._settings(), end_ids=self.probe.end_ids)
         guard = self._guard(policy)
         before = len(fit.losses) if fit is not None else 0
         seen: list[Iteration] = []
@@ -169,7 +169,7 @@ class Run:
         answers = sample_answers(
             self.reference,
             chosen,
-            end_ids=self.probe.chat.end_ids,
+            end_ids=self.probe.end_ids,
             max_tokens=options.max_tokens,
             temperature=options.temperature,
             seed=options.seed,
