@@ -38,6 +38,13 @@ FAST: dict[str, Any] = {"samples": 8, "max_tokens": 12, "threads": 1, "validatio
 FAST["max_benign_increase"] = "off"
 DPO: dict[str, Any] = {"steps": 4, "batch_size": 4, "check_every": 2}
 PPO: dict[str, Any] = {"method": "ppo", "steps": 2, "batch_size": 6, "check_every": 1}
+CUT: dict[str, Any] = {**FAST, **PPO, "steps": 3}
+FIT_STEPS = 16  # of the reward model: a pass over the 48 pairs that are not held out, three at a time
+
+
+@pytest.fixture(scope="module")
+def whole_run(tuned: Checkpoint, corpus: SafetyCorpus, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return biollm.align(tuned, rows(corpus), output=tmp_path_factory.mktemp("whole") / "out", **CUT)
 
 
 def rows(corpus: SafetyCorpus) -> list[dict[str, str]]:
@@ -416,3 +423,55 @@ def test_real_pairs_run_through(tuned: Checkpoint, tmp_path: Path) -> None:
     used = counts["pairs_trained"] + counts["pairs_held_out"] + counts["pairs_too_long"] + counts["rows_rejected"]
     assert used == counts["pairs_in"]
     assert counts["pairs_trained"] > 20
+
+
+# --- going on after a kill --------------------------------------------------------------------------------------------
+
+
+class StoppedError(Exception):
+    """In place of a kill."""
+
+
+@pytest.mark.parametrize(("stop_at", "left"), [(1, {"reward.piece"}), (3, {"reward.piece", "ppo.piece"})])
+def test_ppo_goes_on_to_the_bytes_of_an_uncut_run(
+    stop_at: int, left: set[str], tuned: Checkpoint, corpus: SafetyCorpus, tmp_path: Path, whole_run: Checkpoint
+) -> None:
+    reports: list[int] = []
+
+    def stop(done: int, _: int | None) -> None:
+        reports.append(done)
+        if len(reports) == FIT_STEPS + stop_at:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        biollm.align(tuned, rows(corpus), output=tmp_path / "out", progress=stop, **CUT)
+    assert not (tmp_path / "out/manifest.json").exists()
+    assert {path.name for path in (tmp_path / "out/.partial").glob("*.piece")} == left
+    reports.clear()
+    result = biollm.align(tuned, rows(corpus), output=tmp_path / "out", progress=lambda d, _: reports.append(d), **CUT)
+    assert result.manifest.outputs == whole_run.manifest.outputs
+    assert result.summary().facts == whole_run.summary().facts
+    assert [vars(series) for series in result.summary().series] == [vars(s) for s in whole_run.summary().series]
+    assert len(reports) == 3 - (stop_at - 1)
+    assert [(item.unit, item.kept, item.done) for item in result.manifest.resumptions] == [
+        ("iterations", stop_at - 1, stop_at)
+    ]
+    assert not (tmp_path / "out/.partial").exists()
+
+
+def test_an_unfinished_run_of_other_options_is_not_gone_on_with(
+    tuned: Checkpoint, corpus: SafetyCorpus, tmp_path: Path
+) -> None:
+    def stop(done: int, _: int | None) -> None:
+        if done > FIT_STEPS + 1:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        biollm.align(tuned, rows(corpus), output=tmp_path / "out", progress=stop, **CUT)
+    reports: list[int] = []
+    other = {**CUT, "seed": 1}
+    result = biollm.align(
+        tuned, rows(corpus), output=tmp_path / "out", progress=lambda d, _: reports.append(d), **other
+    )
+    assert len(reports) == FIT_STEPS + 3
+    assert not result.manifest.resumptions

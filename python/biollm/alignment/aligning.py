@@ -19,6 +19,7 @@ from biollm.alignment.measuring import Measurement, Probe, measure
 from biollm.alignment.methods import Run
 from biollm.alignment.options import ALGORITHM_VERSION, AlignOptions
 from biollm.alignment.report import Outcome, guards, summarize
+from biollm.alignment.resume import key_of
 from biollm.alignment.sources import Material, gather
 from biollm.atomic import write_bytes, write_json
 from biollm.document_files import begin_folder
@@ -27,6 +28,7 @@ from biollm.inference.llm import OnDisk, folder_of
 from biollm.manifest import InputRecord, Manifest, StageTimer
 from biollm.models import load_checkpoint, save_checkpoint
 from biollm.models.checkpoints import read_config, refuse_quantized
+from biollm.partial import open_partial
 from biollm.readers.rows import open_rows
 from biollm.readers.source import Rejected
 from biollm.results import Scalar
@@ -202,7 +204,8 @@ def align_source(
     )
     # Behind all that may be wrong with what was given: from here on an earlier output is gone.
     begin_folder(output, [start], verb="align", leftovers=_LEFTOVERS)
-    run = Run(start, reference, material, probe, options, placement.device, progress, log)
+    partial = open_partial(output, key_of(options, checkpoint_records(start), material, placement))
+    run = Run(start, reference, material, probe, options, placement.device, partial, progress, log)
     devices = [torch.cuda.current_device()] if placement.device.type == "cuda" else []
     with (
         torch_threads(options.threads),
@@ -248,8 +251,11 @@ def align_source(
         outputs=dict(sorted(outputs.items())),
         wall_s=timer.wall_s,
         cpu_s=timer.cpu_s,
+        resumptions=partial.resumptions if partial is not None else (),
     )
     manifest.write(output)
+    if partial is not None:
+        partial.discard()
     return Checkpoint(output, manifest)
 
 

@@ -192,14 +192,22 @@ class Guard:
 
     def holds(self, steps: int) -> bool:
         """Whether the bound holds after so many `steps`; where it does the weights are kept."""
-        model = self._model()
-        loss = mean_loss(model, self._benign)
+        loss = mean_loss(self._model(), self._benign)
         self.losses.append((steps, loss))
         if self._most is not None and loss > self.losses[0][1] + self._most:
             self.broken = steps
             return False
-        self._kept = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        self._keep()
         return True
+
+    def take_up(self, losses: Sequence[tuple[int, float]]) -> None:
+        """Goes on from the `losses` of an earlier run, whose bound held, with the weights that the model has now."""
+        self.losses = list(losses)
+        self._keep()
+
+    def _keep(self) -> None:
+        model = self._model()
+        self._kept = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
     @property
     def kept(self) -> dict[str, torch.Tensor]:

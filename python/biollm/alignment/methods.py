@@ -16,11 +16,13 @@ from biollm.alignment.dpo import load_model, run_dpo
 from biollm.alignment.measuring import Guard, Probe
 from biollm.alignment.options import AlignOptions
 from biollm.alignment.ppo import PPO, Iteration, PPOSettings, Score
+from biollm.alignment.resume import keep_policy, keep_reward, kept_policy, kept_reward
 from biollm.alignment.reward import RewardFit, RewardModel, fit_reward
 from biollm.alignment.rollouts import sample_answers
 from biollm.alignment.rules import rule_score
 from biollm.alignment.sources import Material
 from biollm.models import Llama
+from biollm.partial import Partial
 from biollm.results import Scalar, Series
 from biollm.telemetry import event
 from biollm.training.schedule import default_learning_rate
@@ -52,6 +54,7 @@ class Run:
     probe: Probe
     options: AlignOptions
     device: torch.device
+    partial: Partial | None
     progress: Progress | None
     log: logging.Logger
 
@@ -101,14 +104,22 @@ class Run:
         ppo = PPO(policy, reference, score, self._settings(), end_ids=self.probe.end_ids)
         guard = self._guard(policy)
         before = len(fit.losses) if fit is not None else 0
-        seen: list[Iteration] = []
-        for index in range(options.updates):
+        seen = kept_policy(self.partial, ppo, guard) if self.partial is not None else []
+        if self.partial is not None and self.partial.resumed:
+            self.partial.resume(len(seen), "iterations", self.log)
+        for index in range(len(seen), options.updates):
             seen.append(ppo.step(index, prompts))
-            if self.progress is not None:
-                self.progress(before + index + 1, before + options.updates)
             done = index + 1
-            if (done % options.check_every == 0 or done == options.updates) and not guard.holds(done):
+            if self.partial is not None:
+                self.partial.reached(done)
+            if self.progress is not None:
+                self.progress(before + done, before + options.updates)
+            if done % options.check_every and done != options.updates:
+                continue
+            if not guard.holds(done):
                 break
+            if self.partial is not None:
+                keep_policy(self.partial, ppo, guard, seen)
         self._go_back(policy, guard)
         facts: dict[str, Scalar] = {
             "reward": "a model fitted to the pairs" if fit is not None else "a rule: well-formed, no word of half A",
@@ -148,6 +159,8 @@ class Run:
         if options.reward == "rule":
             return rule_score(self.probe.chat, self.probe.lexicon), None
         model = RewardModel(self.reference, seed=options.seed).requires_grad_(True)
+        if self.partial is not None and (kept := kept_reward(self.partial, model)) is not None:
+            return model.requires_grad_(False).score, kept
         pairs = {
             side: [((*p.prompt, *p.chosen), (*p.prompt, *p.rejected)) for p in tokens]
             for side, tokens in (("train", self.material.train), ("held_out", self.material.held_out))
@@ -175,6 +188,8 @@ class Run:
             seed=options.seed,
         )
         model.calibrate([[*prompt, *answer.ids] for prompt, answer in zip(chosen, answers, strict=True)])
+        if self.partial is not None:
+            keep_reward(self.partial, model, fit)
         return model.requires_grad_(False).score, fit
 
     def _fit_report(self) -> Callable[[int, int], None] | None:

@@ -218,6 +218,7 @@ class PPO:
         policy, settings: as given.
         head: the value head, on the policy's last hidden states.
         controller: of the KL's coefficient.
+        optimizer, random: Adam of both; what draws prompts and orders.
     """
 
     def __init__(
@@ -230,8 +231,8 @@ class PPO:
         self.controller = KLController(settings.kl_coefficient, target=settings.kl_target, horizon=settings.kl_horizon)
         self._modules = ((policy, settings.lr), (self.head, settings.value_lr))
         groups = [{"params": list(module.parameters()), "lr": lr} for module, lr in self._modules]
-        self._optimizer = torch.optim.Adam(groups, eps=1e-5)
-        self._random = random.Random(settings.seed)
+        self.optimizer = torch.optim.Adam(groups, eps=1e-5)
+        self.random = random.Random(settings.seed)
 
     def step(self, index: int, prompts: Sequence[Sequence[int]]) -> Iteration:
         """Iteration `index`: sample answers to some of the `prompts` (lists of ids), score them, and learn from them.
@@ -239,7 +240,7 @@ class PPO:
         The learning rate falls linearly to 0 behind the last iteration.
         """
         settings = self.settings
-        chosen = [prompts[int(self._random.random() * len(prompts))] for _ in range(settings.batch_size)]
+        chosen = [prompts[int(self.random.random() * len(prompts))] for _ in range(settings.batch_size)]
         answers = sample_answers(
             self.policy,
             chosen,
@@ -257,7 +258,7 @@ class PPO:
         advantages, returns = advantages_and_returns(
             rewards, rollouts.values, rollouts.mask, gamma=settings.gamma, gae_lambda=settings.gae_lambda
         )
-        for group, (_, lr) in zip(self._optimizer.param_groups, self._modules, strict=True):
+        for group, (_, lr) in zip(self.optimizer.param_groups, self._modules, strict=True):
             group["lr"] = lr * (1.0 - index / settings.iterations)
         losses = self._learn(rollouts, whiten(advantages, rollouts.mask), returns)
         kl = float(rollouts.kl.mean())
@@ -277,16 +278,16 @@ class PPO:
         settings, seen = self.settings, []
         for _ in range(settings.epochs):
             order = list(range(len(rollouts.tokens)))
-            self._random.shuffle(order)
+            self.random.shuffle(order)
             for part in torch.tensor(order, device=self._device).tensor_split(settings.minibatches):
                 mask = rollouts.mask[part]
                 logprobs, values = answer_logprobs(self.policy, rollouts.tokens[part], mask, self.head)
                 policy, clipped = policy_loss(logprobs, rollouts.logprobs[part], advantages[part], mask, settings.clip)
                 value = value_loss(values, rollouts.values[part], returns[part], mask, settings.value_clip)
-                self._optimizer.zero_grad(set_to_none=True)
+                self.optimizer.zero_grad(set_to_none=True)
                 (policy + settings.value_weight * value).backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(self.policy.parameters(), settings.clip_norm)
-                self._optimizer.step()
+                self.optimizer.step()
                 seen.append(torch.stack((policy.detach(), value.detach(), clipped)))
         means = torch.stack(seen).mean(dim=0).tolist()
         return means[0], means[1], means[2]
