@@ -40,15 +40,7 @@ SAMPLES: Final = 256
 MEASURED: Final[dict[str, Any]] = {"samples": SAMPLES, "max_tokens": 40, "validation_fraction": 0.1, "threads": 1}
 OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "dpo": {"steps": 70, "batch_size": 16, "lr": 3e-4, "beta": 0.2, "sft_weight": 1.0},
-    "ppo": {
-        "steps": 50,
-        "batch_size": 96,
-        "minibatches": 3,
-        "lr": 6e-4,
-        "kl_coefficient": 0.3,
-        "reward_epochs": 1.5,
-        "reward_lr": 3e-4,
-    },
+    "ppo": {"steps": 25, "batch_size": 128, "minibatches": 3, "lr": 6e-4, "reward_epochs": 1.5, "reward_lr": 3e-4},
 }
 GUARDED: Final = ("well-formed answers", "distinct-2", "share of the most frequent answer", "loss on harmless text")
 

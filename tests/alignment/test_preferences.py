@@ -170,10 +170,14 @@ def test_documents_that_read_left_are_taken(tmp_path: Path) -> None:
     assert [record.kind for record in read.inputs] == ["stage"]
 
 
-def test_columns_of_a_table_are_taken() -> None:
+def test_columns_of_a_table_are_taken(tmp_path: Path) -> None:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    assert read_preferences(pa.Table.from_pylist([PAIR])).pairs == (EXPECTED,)
+    table = pa.Table.from_pylist([PAIR])
+    assert read_preferences(table).pairs == (EXPECTED,)
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    assert read_preferences(tmp_path / "pairs.parquet").pairs == (EXPECTED,)
 
 
 def test_real_pairs_are_read_whole() -> None:

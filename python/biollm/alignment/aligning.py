@@ -56,11 +56,11 @@ def align(  # noqa: D417  (the options are described in AlignOptions)
     batch_size: int | None = None,
     lr: float | None = None,
     beta: float = 0.1,
-    sft_weight: float = 1.0,
+    sft_weight: float | None = None,
     reward: Literal["model", "rule"] = "model",
     reward_epochs: float = 1.0,
     reward_lr: float | None = None,
-    kl_coefficient: float = 0.15,
+    kl_coefficient: float = 0.3,
     kl_target: float = 6.0,
     kl_horizon: float = 10_000.0,
     clip: float = 0.2,
@@ -68,7 +68,7 @@ def align(  # noqa: D417  (the options are described in AlignOptions)
     gamma: float = 1.0,
     gae_lambda: float = 0.95,
     epochs: int = 2,
-    minibatches: int = 2,
+    minibatches: int = 4,
     max_benign_increase: float | Literal["off"] = 0.05,
     check_every: int = 10,
     max_length: int = 512,
@@ -89,8 +89,8 @@ def align(  # noqa: D417  (the options are described in AlignOptions)
 
     `dpo` is direct preference optimization by TRL (Rafailov et al. 2023, arXiv 2305.18290). `ppo` fits a reward model
     to the pairs (Bradley and Terry) and optimizes against it by proximal policy optimization (Ziegler et al. 2019,
-    arXiv 1909.08593; Ouyang et al. 2022, arXiv 2203.02155). The harm that is measured, a match of a word list, is
-    never the reward of `ppo` unless `reward="rule"` says so.
+    arXiv 1909.08593; Ouyang et al. 2022, arXiv 2203.02155). Both hold the chosen answers likely beside (`sft_weight`).
+    The harm that is measured, a match of a word list, is never the reward of `ppo` unless `reward="rule"` says so.
 
     Args:
         start: a Hugging Face folder of a Llama-type model tuned on chats, or what `train` returned. Chats are written
@@ -99,7 +99,7 @@ def align(  # noqa: D417  (the options are described in AlignOptions)
         preferences: pairs: .jsonl or .parquet files, rows as dicts, or documents; see `read_preferences`.
         output: folder of the checkpoint; emptied where it holds an earlier one, refused where it holds anything else.
         method, steps, batch_size, lr: what is done, how long, how fast; see `AlignOptions`.
-        beta, sft_weight: of dpo; see `AlignOptions`.
+        beta: of dpo; sft_weight: of the chosen answers' likelihood; see `AlignOptions`.
         reward, reward_epochs, reward_lr, kl_coefficient, kl_target, kl_horizon: the objective of ppo; see
             `AlignOptions`.
         clip, value_weight, gamma, gae_lambda, epochs, minibatches: its updates; see `AlignOptions`.

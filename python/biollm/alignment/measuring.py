@@ -10,9 +10,9 @@ import torch
 from biollm.alignment.chat import ChatFormat
 from biollm.alignment.lexicon import HALVES, Lexicon
 from biollm.alignment.metrics import Share, distinct_bigrams, most_frequent, well_formed
-from biollm.alignment.ppo import answer_batch, answer_logprobs
+from biollm.alignment.ppo import answer_logprobs
 from biollm.alignment.preferences import Turn, messages
-from biollm.alignment.rollouts import Answer, sample_answers
+from biollm.alignment.rollouts import Answer, answer_batch, sample_answers
 from biollm.models.llama import Llama
 
 BATCH = 64

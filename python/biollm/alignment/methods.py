@@ -79,7 +79,7 @@ class Run:
             batch_size=options.answers,
             lr=self.lr,
             beta=options.beta,
-            sft_weight=options.sft_weight,
+            sft_weight=options.likelihood_weight,
             seed=options.seed,
             every=options.check_every,
             check=guard.holds,
@@ -101,7 +101,14 @@ class Run:
         prompts = [list(pair.prompt) for pair in self.material.train]
         policy = copy.deepcopy(reference).requires_grad_(True)
         score, fit = self._score(prompts)
-        ppo = PPO(policy, reference, score, self._settings(), end_ids=self.probe.end_ids)
+        ppo = PPO(
+            policy,
+            reference,
+            score,
+            self._settings(),
+            end_ids=self.probe.end_ids,
+            demonstrations=[(pair.prompt, pair.chosen) for pair in self.material.train],
+        )
         guard = self._guard(policy)
         before = len(fit.losses) if fit is not None else 0
         seen = kept_policy(self.partial, ppo, guard) if self.partial is not None else []
@@ -150,6 +157,7 @@ class Run:
             kl_coefficient=options.kl_coefficient,
             kl_target=options.kl_target,
             kl_horizon=options.kl_horizon,
+            sft_weight=options.likelihood_weight,
             seed=options.seed,
         )
 

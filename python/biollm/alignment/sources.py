@@ -146,7 +146,7 @@ def _question(row: Row, chat: ChatFormat) -> tuple[tuple[Turn, ...], int]:
 
 def _harmless(row: Row, chat: ChatFormat) -> TokenPair:
     """Of a prompt and its answer the answer counts; of a text all but its first token."""
-    if row.get("text") is not None:
+    if row.get("prompt") is None and row.get("text") is not None:
         ids = chat.text(_text(row, "text"))
         return TokenPair(ids[:1], ids[1:])
     asked = messages(_prompt(row))
