@@ -60,7 +60,7 @@ def align(  # noqa: D417  (the options are described in AlignOptions)
     reward: Literal["model", "rule"] = "model",
     reward_epochs: float = 1.0,
     reward_lr: float | None = None,
-    kl_coefficient: float = 0.3,
+    kl_coefficient: float = 0.35,
     kl_target: float = 6.0,
     kl_horizon: float = 10_000.0,
     clip: float = 0.2,

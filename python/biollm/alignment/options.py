@@ -18,7 +18,7 @@ UNMATCHED_OPTIONS: Final = frozenset({"threads"})
 FILES: Final = ("evaluation", "benign", "lexicon")
 """Options that name a file: known by its content."""
 DEFAULT_SIZES: Final = {"steps": {"dpo": 100, "ppo": 30}, "batch_size": {"dpo": 16, "ppo": 128}}
-DEFAULT_SFT_WEIGHT: Final = {"dpo": 1.0, "ppo": 0.3}
+DEFAULT_SFT_WEIGHT: Final = {"dpo": 1.0, "ppo": 0.5}
 """By the method, of options that are None."""
 
 
@@ -33,7 +33,7 @@ class AlignOptions:
         lr: peak learning rate; None = by the model's size, a tenth of what training from a checkpoint takes.
         beta: of dpo: how hard the policy is held to its start.
         sft_weight: weight of the likelihood of the chosen answers beside the loss; 0 = the plain method; None = 1 for
-            dpo and 0.3 for ppo.
+            dpo and 0.5 for ppo.
         reward: of ppo: model (fitted to the pairs), or rule (well-formed, and no word of half A of the lexicon).
         reward_epochs: of ppo: passes over the pairs to fit the reward model.
         reward_lr: of ppo: learning rate of that fit; None = twice lr.
@@ -72,7 +72,7 @@ class AlignOptions:
     reward: Literal["model", "rule"] = "model"
     reward_epochs: float = 1.0
     reward_lr: float | None = None
-    kl_coefficient: float = 0.3
+    kl_coefficient: float = 0.35
     kl_target: float = 6.0
     kl_horizon: float = 10_000.0
     clip: float = 0.2
