@@ -227,7 +227,7 @@ def bandit(model: Llama, **settings: float | int) -> tuple[PPO, list[float]]:
         model.lm_head.weight.mul_(0.1)
     policy = copy.deepcopy(model)
     constants = PPOSettings(
-        **{"iterations": 30, "batch_size": 32, "max_tokens": 1, "lr": 5e-3, "unfinished_penalty": 0.0, **settings}  # type: ignore[arg-type]
+        **{"iterations": 30, "batch_size": 32, "max_tokens": 1, "lr": 5e-3, "useless_penalty": 0.0, **settings}  # type: ignore[arg-type]
     )
     ppo = PPO(policy, model.requires_grad_(False), one_armed, constants, end_ids=(1,))
     return ppo, [ppo.step(index, [[3]]).kl for index in range(constants.iterations)]
@@ -264,7 +264,7 @@ def test_demonstrations_become_likelier_where_the_score_says_nothing(small: Llam
     def trained(weight: float) -> Llama:
         policy = copy.deepcopy(small).requires_grad_(True)
         settings = PPOSettings(
-            iterations=20, batch_size=16, max_tokens=1, lr=1e-2, unfinished_penalty=0.0, sft_weight=weight
+            iterations=20, batch_size=16, max_tokens=1, lr=1e-2, useless_penalty=0.0, sft_weight=weight
         )
         ppo = PPO(policy, small, flat, settings, end_ids=(1,), demonstrations=[([3], [ARMS[1], 1])])
         for index in range(settings.iterations):
@@ -295,6 +295,13 @@ def test_equal_seeds_give_equal_policies(small: Llama) -> None:
 
 
 def test_an_answer_cut_off_costs(small: Llama) -> None:
-    settings = PPOSettings(iterations=1, batch_size=8, max_tokens=1, unfinished_penalty=2.0)
+    settings = PPOSettings(iterations=1, batch_size=8, max_tokens=1, useless_penalty=2.0)
     ppo = PPO(copy.deepcopy(small), small, lambda prompts, answers: torch.zeros(len(answers)), settings, end_ids=())
+    assert ppo.step(0, [[3]]).score == -2.0
+
+
+def test_an_empty_answer_costs_as_much(small: Llama) -> None:
+    settings = PPOSettings(iterations=1, batch_size=8, max_tokens=4, useless_penalty=2.0)
+    ends = tuple(range(16))  # every answer is its end alone
+    ppo = PPO(copy.deepcopy(small), small, lambda prompts, answers: torch.zeros(len(answers)), settings, end_ids=ends)
     assert ppo.step(0, [[3]]).score == -2.0

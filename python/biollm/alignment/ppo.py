@@ -49,7 +49,7 @@ class PPOSettings:
     kl_target: float = 6.0  # nats an answer
     kl_horizon: float = 10_000.0  # answers
     sft_weight: float = 0.0  # of the demonstrations' likelihood
-    unfinished_penalty: float = 1.0
+    useless_penalty: float = 1.0  # of an answer that is cut off, or is its end alone
     clip_norm: float = 1.0
     seed: int = 0
 
@@ -249,8 +249,9 @@ class PPO:
         )
         rollouts = self._rollouts(chosen, answers)
         scores = self._score(chosen, answers).to(self._device)
-        unfinished = torch.tensor([not answer.finished for answer in answers], device=self._device)
-        scores = scores - settings.unfinished_penalty * unfinished
+        # No pair holds an empty answer, so a reward model may find it as good as any.
+        useless = torch.tensor([not a.finished or len(a.ids) == 1 for a in answers], device=self._device)
+        scores = scores - settings.useless_penalty * useless
         coefficient = self.controller.value
         rewards = token_rewards(scores, rollouts.logprobs, rollouts.reference, rollouts.mask, coefficient)
         advantages, returns = advantages_and_returns(
