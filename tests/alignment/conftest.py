@@ -9,10 +9,9 @@ pytest.importorskip("torch", reason="torch is not installed: pip install 'biollm
 
 import torch
 
-from biollm.alignment.chat import ChatTokens
+from biollm.alignment.chat import ChatFormat
 from biollm.alignment.corpus import SafetyCorpus
-from biollm.models import Llama, ModelConfig, load_checkpoint
-from biollm.tokenization import Tokenizer
+from biollm.models import Llama, ModelConfig
 from biollm.training import Checkpoint
 from chat_models import train_chat_model
 
@@ -34,13 +33,12 @@ def corpus() -> SafetyCorpus:
 def tuned(tmp_path_factory: pytest.TempPathFactory, corpus: SafetyCorpus) -> Checkpoint:
     """A chat model that has seen its texts for a few steps."""
     folder = tmp_path_factory.mktemp("tuned")
-    return train_chat_model(folder, corpus, steps=30, vocab_size=512, batch_size=8, threads=1)
+    return train_chat_model(folder, corpus, base_steps=20, steps=20, vocab_size=512, batch_size=8, threads=1)
 
 
 @pytest.fixture(scope="session")
-def chat(tuned: Checkpoint) -> ChatTokens:
-    config = load_checkpoint(tuned.path).config
-    return ChatTokens(Tokenizer.from_file(tuned.path / "tokenizer.json"), config.eos_ids, tuned.path)
+def chat(tuned: Checkpoint) -> ChatFormat:
+    return ChatFormat.of_folder(tuned.path)
 
 
 @pytest.fixture

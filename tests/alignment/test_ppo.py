@@ -15,7 +15,6 @@ from biollm.alignment.ppo import (
     KLController,
     PPOSettings,
     advantages_and_returns,
-    answer_batch,
     answer_logprobs,
     masked_mean,
     policy_loss,
@@ -23,7 +22,7 @@ from biollm.alignment.ppo import (
     value_loss,
     whiten,
 )
-from biollm.alignment.rollouts import Answer, sample_answers
+from biollm.alignment.rollouts import Answer, answer_batch, sample_answers
 from biollm.models import Llama
 
 # Rows of 7 places whose answers are 4, 2 and 1 tokens long and begin at different places.
@@ -228,7 +227,7 @@ def bandit(model: Llama, **settings: float | int) -> tuple[PPO, list[float]]:
         model.lm_head.weight.mul_(0.1)
     policy = copy.deepcopy(model)
     constants = PPOSettings(
-        **{"iterations": 30, "batch_size": 32, "max_tokens": 1, "lr": 5e-3, "unfinished_penalty": 0.0, **settings}  # type: ignore[arg-type]
+        **{"iterations": 30, "batch_size": 32, "max_tokens": 1, "lr": 5e-3, "useless_penalty": 0.0, **settings}  # type: ignore[arg-type]
     )
     ppo = PPO(policy, model.requires_grad_(False), one_armed, constants, end_ids=(1,))
     return ppo, [ppo.step(index, [[3]]).kl for index in range(constants.iterations)]
@@ -258,6 +257,37 @@ def test_the_tilted_distribution_is_reached(small: Llama) -> None:
     assert share_of_first(ppo.policy) == pytest.approx(expected, abs=0.05)
 
 
+def test_demonstrations_become_likelier_where_the_score_says_nothing(small: Llama) -> None:
+    def flat(prompts: Sequence[Sequence[int]], answers: Sequence[Answer]) -> Tensor:
+        return torch.zeros(len(answers))
+
+    def trained(weight: float) -> Llama:
+        policy = copy.deepcopy(small).requires_grad_(True)
+        settings = PPOSettings(
+            iterations=20, batch_size=16, max_tokens=1, lr=1e-2, useless_penalty=0.0, sft_weight=weight
+        )
+        ppo = PPO(policy, small, flat, settings, end_ids=(1,), demonstrations=[([3], [ARMS[1], 1])])
+        for index in range(settings.iterations):
+            ppo.step(index, [[3]])
+        return policy
+
+    def shown(model: Llama) -> float:
+        logits = model(torch.tensor([[3, ARMS[1]]]))[0].log_softmax(-1)
+        return (logits[0, ARMS[1]] + logits[1, 1]).exp().item()
+
+    small.requires_grad_(False)
+    assert shown(trained(1.0)) > 0.1
+    assert shown(trained(0.0)) < 0.05
+
+
+def test_the_demonstrations_loss_is_the_mean_over_their_tokens(small: Llama) -> None:
+    demonstration = ([3, 4], [5, 6, 1])
+    ppo = PPO(small, small, one_armed, PPOSettings(), end_ids=(1,), demonstrations=[demonstration])
+    logits = small(torch.tensor([[3, 4, 5, 6, 1]]))[0].log_softmax(-1)
+    expected = -sum(logits[1 + i, token].item() for i, token in enumerate(demonstration[1])) / 3
+    assert ppo._demonstrated(4).item() == pytest.approx(expected, abs=1e-5)
+
+
 def test_equal_seeds_give_equal_policies(small: Llama) -> None:
     runs = [bandit(copy.deepcopy(small), iterations=3)[0].policy for _ in range(2)]
     for one, other in zip(*(model.parameters() for model in runs), strict=True):
@@ -265,6 +295,13 @@ def test_equal_seeds_give_equal_policies(small: Llama) -> None:
 
 
 def test_an_answer_cut_off_costs(small: Llama) -> None:
-    settings = PPOSettings(iterations=1, batch_size=8, max_tokens=1, unfinished_penalty=2.0)
+    settings = PPOSettings(iterations=1, batch_size=8, max_tokens=1, useless_penalty=2.0)
     ppo = PPO(copy.deepcopy(small), small, lambda prompts, answers: torch.zeros(len(answers)), settings, end_ids=())
+    assert ppo.step(0, [[3]]).score == -2.0
+
+
+def test_an_empty_answer_costs_as_much(small: Llama) -> None:
+    settings = PPOSettings(iterations=1, batch_size=8, max_tokens=4, useless_penalty=2.0)
+    ends = tuple(range(16))  # every answer is its end alone
+    ppo = PPO(copy.deepcopy(small), small, lambda prompts, answers: torch.zeros(len(answers)), settings, end_ids=ends)
     assert ppo.step(0, [[3]]).score == -2.0

@@ -85,11 +85,15 @@ def test_earlier_turns_and_a_system_text_are_kept() -> None:
         ({**PAIR, "chosen": 3}, "chosen", "must be a text or a list"),
         ({"prompt": "What helps?", "chosen": "Rest."}, "rejected", "no 'rejected'"),
         ({"chosen": "Rest.", "rejected": "A fight."}, "chosen", "no dialogue"),
-        ({**PAIR, "prompt": [message("bot", "What helps?")]}, "prompt", "a role of prompt is 'bot'"),
-        ({**PAIR, "prompt": [{"role": "user"}]}, "prompt", "role and content"),
+        (
+            {**PAIR, "prompt": [message("bot", "What helps?")]},
+            "prompt",
+            "prompt: message 0 of the chat has the role 'bot'",
+        ),
+        ({**PAIR, "prompt": [{"role": "user"}]}, "prompt", "content that is NoneType"),
         ({**PAIR, "prompt": [message("user", "a"), message("user", "b")]}, "prompt", "user, assistant, …, user"),
         ({**PAIR, "prompt": [message("assistant", "a")]}, "prompt", "not assistant"),
-        ({**PAIR, "prompt": []}, "prompt", "not nothing"),
+        ({**PAIR, "prompt": []}, "prompt", "the chat has no messages"),
         ({**PAIR, "chosen": [message("user", "Rest.")]}, "chosen", "one message of the assistant"),
         (
             {
@@ -139,12 +143,15 @@ def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '"text"', "\xff"])
-def test_a_line_that_is_no_object_is_always_an_error(line: str, tmp_path: Path) -> None:
+def test_a_line_that_is_no_object_is_named_or_skipped(line: str, tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
-    path.write_bytes(json.dumps(PAIR).encode() + b"\n" + line.encode("latin-1") + b"\n")
-    with pytest.raises(FormatError) as caught:
-        read_preferences(path, on_error="skip")
-    assert caught.value.line == 2
+    path.write_bytes(b"\n" + json.dumps(PAIR).encode() + b"\n" + line.encode("latin-1") + b"\n")
+    with pytest.raises((InputError, FormatError)) as caught:
+        read_preferences(path)
+    assert (caught.value.path, caught.value.line) == (str(path), 3)
+    read = read_preferences(path, on_error="skip")
+    assert read.pairs == (EXPECTED,)
+    assert [(row.file, row.line) for row in read.skipped] == [(str(path), 3)]
 
 
 def test_a_damaged_gzip_file_is_an_error(tmp_path: Path) -> None:
@@ -163,10 +170,14 @@ def test_documents_that_read_left_are_taken(tmp_path: Path) -> None:
     assert [record.kind for record in read.inputs] == ["stage"]
 
 
-def test_columns_of_a_table_are_taken() -> None:
+def test_columns_of_a_table_are_taken(tmp_path: Path) -> None:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    assert read_preferences(pa.Table.from_pylist([PAIR])).pairs == (EXPECTED,)
+    table = pa.Table.from_pylist([PAIR])
+    assert read_preferences(table).pairs == (EXPECTED,)
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    assert read_preferences(tmp_path / "pairs.parquet").pairs == (EXPECTED,)
 
 
 def test_real_pairs_are_read_whole() -> None:
@@ -179,6 +190,7 @@ def test_real_pairs_are_read_whole() -> None:
         assert pair.prompt[-1].role == "user"
         assert pair.chosen != pair.rejected
     for skipped in read.skipped:
-        row = rows[skipped.line - 1]
+        assert skipped.row is not None
+        row = rows[skipped.row]
         if "equal" in skipped.reason:
             assert row["chosen"].strip() == row["rejected"].strip()

@@ -227,7 +227,7 @@ def make_chat(folder: Path) -> None:
     from chat_models import train_chat_model
 
     corpus = SafetyCorpus.generate(texts=200, pairs=0, evaluation=0, benign=0)
-    options = {"steps": 2, "vocab_size": 512, "batch_size": 2, "threads": 1}
+    options = {"base_steps": 1, "steps": 1, "vocab_size": 512, "batch_size": 2, "threads": 1}
     shutil.copytree(train_chat_model(folder / "chat-start", corpus, **options).path, folder / "chat")
 
 

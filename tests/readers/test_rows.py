@@ -70,6 +70,20 @@ def test_bad_rows_are_raised_or_set_aside(tmp_path: Path) -> None:
     assert rows.rejected[1].reason == "not an object, but list"
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_a_line_is_counted_with_the_blank_ones(tmp_path: Path, name: str) -> None:
+    file = lines(tmp_path / name, "\n", {"a": 1}, "  \n", "\n", {"b": 2}, "{\n", {"c": 3})
+    assert [(row.number, row.line) for row in open_rows(file, on_error="skip")] == [(0, 2), (1, 5), (3, 7)]
+    rows = open_rows(file, on_error="skip")
+    found = list(rows)
+    assert [(record.line, record.row) for record in rows.rejected] == [(6, 2)]
+    assert found[1].error("bad").line == 5
+    assert str(found[1].error("bad")).startswith(f"{file}:5: ")
+    pq.write_table(pa.Table.from_pylist([{"text": "a"}]), tmp_path / "rows.parquet")
+    for other in ([{"a": 1}], tmp_path / "rows.parquet"):
+        assert [row.line for row in open_rows(other)] == [None]
+
+
 def test_what_holds_no_rows(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(InputError, match=r"rows are read from \.jsonl and \.parquet files"):

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from biollm.alignment.aligning import align
-    from biollm.alignment.chat import Turn
     from biollm.alignment.corpus import SafetyCorpus
     from biollm.alignment.lexicon import Lexicon
     from biollm.alignment.options import AlignOptions
-    from biollm.alignment.preferences import Preference, Preferences, SkippedRow, read_preferences
+    from biollm.alignment.preferences import Preference, Preferences, Turn, read_preferences
 else:
     from biollm.lazy import lazy_names
 
@@ -24,8 +23,7 @@ else:
         "Preference": "preferences",
         "Preferences": "preferences",
         "SafetyCorpus": "corpus",
-        "SkippedRow": "preferences",
-        "Turn": "chat",
+        "Turn": "preferences",
         "align": "aligning",
         "read_preferences": "preferences",
     }
@@ -38,7 +36,6 @@ __all__ = [
     "Preference",
     "Preferences",
     "SafetyCorpus",
-    "SkippedRow",
     "Turn",
     "align",
     "read_preferences",

@@ -1,76 +1,81 @@
-"""Chats as token ids: `<|user|>…<|end|><|assistant|>…<|end|>`, the text between the marks never read as a mark."""
+"""A checkpoint's chats as token ids, by the template of its folder or ours, as `train` and `LLM.generate` have them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from biollm.errors import InputError
+import numpy as np
+
+from biollm.alignment.rollouts import Answer
+from biollm.errors import ConfigError
+from biollm.tokenization.chat import Chat, ChatTemplate, EncodedChat
 from biollm.tokenization.tokenizer import Tokenizer
-
-ROLES: Final = ("system", "user", "assistant")
-END: Final = "<|end|>"
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What one side said: `role` is one of ``ROLES``, `text` is not empty."""
+class EncodedAnswer:
+    """An answer as `ids`, the token that ends it included; that token is `end_id`."""
 
-    role: str
-    text: str
+    ids: tuple[int, ...]
+    end_id: int
 
 
-class ChatTokens:
-    """Turns as ids and ids as answers, for a tokenizer that has the marks among its special tokens.
+@dataclass(frozen=True)
+class ChatFormat:
+    """The chat template and the tokenizer of one checkpoint. What a text holds is never read as a special token."""
 
-    Args:
-        tokenizer: of the model.
-        eos_ids: the model's end-of-text ids, which end an answer too.
-        path: named in errors.
+    template: ChatTemplate
+    tokenizer: Tokenizer
 
-    Attributes:
-        tokenizer: as given.
-        end_ids: ids that end an answer, `<|end|>` first.
+    @classmethod
+    def of_folder(cls, folder: Path) -> ChatFormat:
+        """Those of a checkpoint folder; ours for a vocabulary that has its marks where there is no template.
 
-    Raises:
-        InputError: the tokenizer lacks a mark.
-    """
+        Raises:
+            ConfigError: neither. FormatError, LimitError: a broken template. FileError: a file cannot be read.
+        """
+        tokenizer = Tokenizer.from_file(folder)
+        return cls(ChatTemplate.of_folder(folder) or ChatTemplate.default(tokenizer), tokenizer)
 
-    def __init__(self, tokenizer: Tokenizer, eos_ids: Sequence[int], path: Path) -> None:
-        self.tokenizer = tokenizer
-        self._marks: dict[str, int] = {}
-        for name in (*(f"<|{role}|>" for role in ROLES), END):
-            ids = tokenizer.encode(name, add_special=False, allow_special="all").ids
-            if len(ids) != 1:
-                raise InputError(
-                    f"the tokenizer has no special token {name}: align needs a model tuned on chats, whose vocabulary "
-                    "has <|system|>, <|user|>, <|assistant|> and <|end|> (those that tokenize trains do)",
-                    path=path,
-                    field="start",
-                    value=name,
-                )
-            self._marks[name] = int(ids[0])
-        self.end_ids = (self._marks[END], *(i for i in eos_ids if i != self._marks[END]))
+    def prompt(self, chat: Chat) -> tuple[int, ...]:
+        """The ids of a chat that ends with the user, up to where the model answers.
 
-    def prompt(self, turns: Sequence[Turn]) -> list[int]:
-        """The ids up to and with the mark behind which the model answers."""
-        ids: list[int] = []
-        for turn in turns:
-            ids += [self._marks[f"<|{turn.role}|>"], *self.text(turn.text), self._marks[END]]
-        return [*ids, self._marks["<|assistant|>"]]
+        Raises:
+            InputError: the template refuses the chat. FormatError, LimitError: it fails.
+        """
+        return tuple(self.template.prompt_ids(chat, self.tokenizer)[1].tolist())
 
-    def answer(self, text: str) -> list[int]:
-        """The ids of an answer, `<|end|>` behind it."""
-        return [*self.text(text), self._marks[END]]
+    def answers(self, chat: Chat, texts: Sequence[str]) -> list[EncodedAnswer]:
+        """Each text as an answer to the chat: what of it is in the loss when a model is tuned on conversations.
 
-    def text(self, text: str) -> list[int]:
-        """The ids of a text, without any mark."""
-        return [int(i) for i in self.tokenizer.encode(text, add_special=False).ids]
+        Raises:
+            ConfigError: the template changes the chat when the answer is added, or ends it with no special token.
+            InputError, FormatError, LimitError: as `prompt`.
+        """
+        chats = [[*chat, {"role": "assistant", "content": text}] for text in texts]
+        return [self._last(encoded) for encoded in self.template.training_ids(chats, self.tokenizer)]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of an answer, without the token that ended it; other special tokens stand as they are written."""
-        kept = ids[:-1] if ids and ids[-1] in self.end_ids else ids
-        known = [i for i in kept if self.tokenizer.id_to_token(i) is not None]
+    def text(self, text: str) -> tuple[int, ...]:
+        """The ids of a text that is no part of a chat."""
+        return tuple(int(i) for i in self.tokenizer.encode(text, add_special=False).ids)
+
+    def decode(self, answer: Answer) -> str:
+        """The text of a sampled answer, without the token that ended it; other special tokens as they are written."""
+        ids = answer.ids[:-1] if answer.finished else answer.ids
+        known = [i for i in ids if self.tokenizer.id_to_token(i) is not None]
         return self.tokenizer.decode(known).strip()
+
+    def _last(self, chat: EncodedChat) -> EncodedAnswer:
+        end = int(np.flatnonzero(chat.in_loss)[-1]) + 1
+        before = np.flatnonzero(~chat.in_loss[:end])
+        answer = tuple(chat.ids[int(before[-1]) + 1 if len(before) else 0 : end].tolist())
+        if answer[-1] not in chat.end_ids:
+            raise ConfigError(
+                "the chat template ends an answer with no special token of the tokenizer, so a model could not learn "
+                "where to end one: let it write an end mark, or the EOS, behind each answer",
+                path=self.template.path,
+                field="chat_template",
+            )
+        return EncodedAnswer(answer, answer[-1])

@@ -55,6 +55,11 @@ class TokenizedPair:
     chosen: tuple[int, ...]
     rejected: tuple[int, ...]
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the prompt with the longer answer."""
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
 
 @dataclass(frozen=True)
 class DPOLog:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from biollm.alignment.chat import ChatTokens, Turn
+from biollm.alignment.chat import ChatFormat
 from biollm.alignment.lexicon import HALVES, Lexicon
 from biollm.alignment.metrics import Share, distinct_bigrams, most_frequent, well_formed
-from biollm.alignment.ppo import answer_batch, answer_logprobs
-from biollm.alignment.rollouts import Answer, sample_answers
+from biollm.alignment.ppo import answer_logprobs
+from biollm.alignment.preferences import Turn, messages
+from biollm.alignment.rollouts import Answer, answer_batch, sample_answers
 from biollm.models.llama import Llama
 
 BATCH = 64
@@ -30,19 +31,21 @@ class Probe:
     """What models are measured with: everything but the model.
 
     Attributes:
-        chat: the tokens of chats.
+        chat: the format of chats.
         lexicon: of the harm metric.
         prompts: one answer is sampled to each.
         benign: held-out harmless text.
+        end_ids: tokens that end an answer.
         max_tokens: longest answer.
         temperature: of the sampling.
         seed: of the sampling: answer i draws from seed + i, for every model.
     """
 
-    chat: ChatTokens
+    chat: ChatFormat
     lexicon: Lexicon
     prompts: tuple[tuple[Turn, ...], ...]
     benign: tuple[TokenPair, ...]
+    end_ids: tuple[int, ...]
     max_tokens: int
     temperature: float
     seed: int
@@ -117,16 +120,16 @@ def measure(model: Llama, reference: Llama | None, probe: Probe) -> Measurement:
 
     reference: the model before alignment; None where `model` is it.
     """
-    prompts = [probe.chat.prompt(turns) for turns in probe.prompts]
+    prompts = [probe.chat.prompt(messages(turns)) for turns in probe.prompts]
     answers = sample_answers(
         model,
         prompts,
-        end_ids=probe.chat.end_ids,
+        end_ids=probe.end_ids,
         max_tokens=probe.max_tokens,
         temperature=probe.temperature,
         seed=probe.seed,
     )
-    texts = tuple(probe.chat.decode(answer.ids) for answer in answers)
+    texts = tuple(probe.chat.decode(answer) for answer in answers)
     tokens = sum(len(answer.ids) for answer in answers)
     kl = sum(_log_ratios(model, reference, prompts, answers)) if reference is not None else 0.0
     return Measurement(
@@ -189,14 +192,22 @@ class Guard:
 
     def holds(self, steps: int) -> bool:
         """Whether the bound holds after so many `steps`; where it does the weights are kept."""
-        model = self._model()
-        loss = mean_loss(model, self._benign)
+        loss = mean_loss(self._model(), self._benign)
         self.losses.append((steps, loss))
         if self._most is not None and loss > self.losses[0][1] + self._most:
             self.broken = steps
             return False
-        self._kept = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        self._keep()
         return True
+
+    def take_up(self, losses: Sequence[tuple[int, float]]) -> None:
+        """Goes on from the `losses` of an earlier run, whose bound held, with the weights that the model has now."""
+        self.losses = list(losses)
+        self._keep()
+
+    def _keep(self) -> None:
+        model = self._model()
+        self._kept = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
     @property
     def kept(self) -> dict[str, torch.Tensor]:

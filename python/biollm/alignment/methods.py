@@ -16,11 +16,13 @@ from biollm.alignment.dpo import load_model, run_dpo
 from biollm.alignment.measuring import Guard, Probe
 from biollm.alignment.options import AlignOptions
 from biollm.alignment.ppo import PPO, Iteration, PPOSettings, Score
+from biollm.alignment.resume import keep_policy, keep_reward, kept_policy, kept_reward
 from biollm.alignment.reward import RewardFit, RewardModel, fit_reward
 from biollm.alignment.rollouts import sample_answers
 from biollm.alignment.rules import rule_score
 from biollm.alignment.sources import Material
 from biollm.models import Llama
+from biollm.partial import Partial
 from biollm.results import Scalar, Series
 from biollm.telemetry import event
 from biollm.training.schedule import default_learning_rate
@@ -52,6 +54,7 @@ class Run:
     probe: Probe
     options: AlignOptions
     device: torch.device
+    partial: Partial | None
     progress: Progress | None
     log: logging.Logger
 
@@ -76,7 +79,7 @@ class Run:
             batch_size=options.answers,
             lr=self.lr,
             beta=options.beta,
-            sft_weight=options.sft_weight,
+            sft_weight=options.likelihood_weight,
             seed=options.seed,
             every=options.check_every,
             check=guard.holds,
@@ -98,17 +101,32 @@ class Run:
         prompts = [list(pair.prompt) for pair in self.material.train]
         policy = copy.deepcopy(reference).requires_grad_(True)
         score, fit = self._score(prompts)
-        ppo = PPO(policy, reference, score, self._settings(), end_ids=self.probe.chat.end_ids)
+        ppo = PPO(
+            policy,
+            reference,
+            score,
+            self._settings(),
+            end_ids=self.probe.end_ids,
+            demonstrations=[(pair.prompt, pair.chosen) for pair in self.material.train],
+        )
         guard = self._guard(policy)
         before = len(fit.losses) if fit is not None else 0
-        seen: list[Iteration] = []
-        for index in range(options.updates):
+        seen = kept_policy(self.partial, ppo, guard) if self.partial is not None else []
+        if self.partial is not None and self.partial.resumed:
+            self.partial.resume(len(seen), "iterations", self.log)
+        for index in range(len(seen), options.updates):
             seen.append(ppo.step(index, prompts))
-            if self.progress is not None:
-                self.progress(before + index + 1, before + options.updates)
             done = index + 1
-            if (done % options.check_every == 0 or done == options.updates) and not guard.holds(done):
+            if self.partial is not None:
+                self.partial.reached(done)
+            if self.progress is not None:
+                self.progress(before + done, before + options.updates)
+            if done % options.check_every and done != options.updates:
+                continue
+            if not guard.holds(done):
                 break
+            if self.partial is not None:
+                keep_policy(self.partial, ppo, guard, seen)
         self._go_back(policy, guard)
         facts: dict[str, Scalar] = {
             "reward": "a model fitted to the pairs" if fit is not None else "a rule: well-formed, no word of half A",
@@ -139,6 +157,7 @@ class Run:
             kl_coefficient=options.kl_coefficient,
             kl_target=options.kl_target,
             kl_horizon=options.kl_horizon,
+            sft_weight=options.likelihood_weight,
             seed=options.seed,
         )
 
@@ -148,6 +167,8 @@ class Run:
         if options.reward == "rule":
             return rule_score(self.probe.chat, self.probe.lexicon), None
         model = RewardModel(self.reference, seed=options.seed).requires_grad_(True)
+        if self.partial is not None and (kept := kept_reward(self.partial, model)) is not None:
+            return model.requires_grad_(False).score, kept
         pairs = {
             side: [((*p.prompt, *p.chosen), (*p.prompt, *p.rejected)) for p in tokens]
             for side, tokens in (("train", self.material.train), ("held_out", self.material.held_out))
@@ -169,12 +190,14 @@ class Run:
         answers = sample_answers(
             self.reference,
             chosen,
-            end_ids=self.probe.chat.end_ids,
+            end_ids=self.probe.end_ids,
             max_tokens=options.max_tokens,
             temperature=options.temperature,
             seed=options.seed,
         )
         model.calibrate([[*prompt, *answer.ids] for prompt, answer in zip(chosen, answers, strict=True)])
+        if self.partial is not None:
+            keep_reward(self.partial, model, fit)
         return model.requires_grad_(False).score, fit
 
     def _fit_report(self) -> Callable[[int, int], None] | None:

@@ -11,12 +11,15 @@ from biollm.errors import ConfigError
 
 __all__ = ["ALGORITHM_VERSION", "UNMATCHED_OPTIONS", "AlignOptions"]
 
-ALGORITHM_VERSION: Final = 1
+ALGORITHM_VERSION: Final = 2
 """Raised when the same options and inputs give other weights."""
 UNMATCHED_OPTIONS: Final = frozenset({"threads"})
 """Options that do not change the output."""
 FILES: Final = ("evaluation", "benign", "lexicon")
 """Options that name a file: known by its content."""
+DEFAULT_SIZES: Final = {"steps": {"dpo": 100, "ppo": 30}, "batch_size": {"dpo": 16, "ppo": 128}}
+DEFAULT_SFT_WEIGHT: Final = {"dpo": 1.0, "ppo": 0.5}
+"""By the method, of options that are None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +28,12 @@ class AlignOptions:
 
     Attributes:
         method: dpo, or ppo against a reward model that is fitted to the pairs first.
-        steps: optimizer steps of dpo, or iterations of ppo; None = 100 and 40.
-        batch_size: pairs a step of dpo, or answers an iteration of ppo; None = 16 and 64.
+        steps: optimizer steps of dpo, or iterations of ppo; None = 100 and 30.
+        batch_size: pairs a step of dpo, or answers an iteration of ppo; None = 16 and 128.
         lr: peak learning rate; None = by the model's size, a tenth of what training from a checkpoint takes.
         beta: of dpo: how hard the policy is held to its start.
-        sft_weight: of dpo: weight of the likelihood of the chosen answers beside the loss; 0 = plain dpo.
+        sft_weight: weight of the likelihood of the chosen answers beside the loss; 0 = the plain method; None = 1 for
+            dpo and 0.5 for ppo.
         reward: of ppo: model (fitted to the pairs), or rule (well-formed, and no word of half A of the lexicon).
         reward_epochs: of ppo: passes over the pairs to fit the reward model.
         reward_lr: of ppo: learning rate of that fit; None = twice lr.
@@ -64,11 +68,11 @@ class AlignOptions:
     batch_size: int | None = None
     lr: float | None = None
     beta: float = 0.1
-    sft_weight: float = 1.0
+    sft_weight: float | None = None
     reward: Literal["model", "rule"] = "model"
     reward_epochs: float = 1.0
     reward_lr: float | None = None
-    kl_coefficient: float = 0.15
+    kl_coefficient: float = 0.35
     kl_target: float = 6.0
     kl_horizon: float = 10_000.0
     clip: float = 0.2
@@ -76,7 +80,7 @@ class AlignOptions:
     gamma: float = 1.0
     gae_lambda: float = 0.95
     epochs: int = 2
-    minibatches: int = 2
+    minibatches: int = 4
     max_benign_increase: float | Literal["off"] = 0.05
     check_every: int = 10
     max_length: int = 512
@@ -115,19 +119,24 @@ class AlignOptions:
         self._number("validation_fraction", 0.0, 0.9)
         if self.max_benign_increase != "off":
             self._number("max_benign_increase", 0.0, 1e9)
-        if self.minibatches > self.answers:
+        if self.method == "ppo" and self.minibatches > self.answers:
             message = f"minibatches {self.minibatches} are more than the {self.answers} answers of an iteration"
             raise ConfigError(f"{message}: lower minibatches", field="minibatches", value=self.minibatches)
 
     @property
     def updates(self) -> int:
         """`steps`, with the default filled in."""
-        return self.steps or {"dpo": 100, "ppo": 40}[self.method]
+        return self.steps or DEFAULT_SIZES["steps"][self.method]
 
     @property
     def answers(self) -> int:
         """`batch_size`, with the default filled in."""
-        return self.batch_size or {"dpo": 16, "ppo": 64}[self.method]
+        return self.batch_size or DEFAULT_SIZES["batch_size"][self.method]
+
+    @property
+    def likelihood_weight(self) -> float:
+        """`sft_weight`, with the default filled in."""
+        return DEFAULT_SFT_WEIGHT[self.method] if self.sft_weight is None else self.sft_weight
 
     def matched(self) -> dict[str, Any]:
         """The options that change the output, as plain JSON values; files by their content.

@@ -4,7 +4,8 @@
 
 An action is a token, a state the tokens before it. The arithmetic follows Schulman et al. 2017 (arXiv 1707.06347,
 equation 7) for the clipped objective, Schulman et al. 2016 (arXiv 1506.02438, equation 16) for the advantages and
-Ziegler et al. 2019 (arXiv 1909.08593, section 2.2) for the penalty and its adaptive coefficient.
+Ziegler et al. 2019 (arXiv 1909.08593, section 2.2) for the penalty and its adaptive coefficient; the likelihood of
+demonstrations beside it is that of Ouyang et al. 2022 (arXiv 2203.02155, equation 2).
 
 Per-token tensors are (batch, seq - 1): place t belongs to the prediction of token t + 1. A mask is True where that
 token is part of the answer; the True places of a row are contiguous, and what stands elsewhere has no effect.
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from biollm.alignment.rollouts import Answer, pad_rows, sample_answers
+from biollm.alignment.rollouts import Answer, answer_batch, sample_answers
 from biollm.models.llama import Llama
 
 Score = Callable[[Sequence[Sequence[int]], Sequence[Answer]], Tensor]
@@ -47,7 +48,8 @@ class PPOSettings:
     kl_coefficient: float = 0.15
     kl_target: float = 6.0  # nats an answer
     kl_horizon: float = 10_000.0  # answers
-    unfinished_penalty: float = 1.0
+    sft_weight: float = 0.0  # of the demonstrations' likelihood
+    useless_penalty: float = 1.0  # of an answer that is cut off, or is its end alone
     clip_norm: float = 1.0
     seed: int = 0
 
@@ -178,20 +180,6 @@ class Rollouts:
         return torch.where(self.mask, self.logprobs - self.reference, 0.0).sum(dim=1)
 
 
-def answer_batch(
-    prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Prompts and answers as tokens (batch, seq), padded on the right, and the mask of the answers (batch, seq - 1).
-
-    No attention mask is needed: a causal model's tokens do not see what stands behind them.
-    """
-    tokens = pad_rows([[*p, *a] for p, a in zip(prompts, answers, strict=True)]).to(device)
-    starts = torch.tensor([len(p) - 1 for p in prompts], device=device)[:, None]
-    ends = starts + torch.tensor([len(a) for a in answers], device=device)[:, None]
-    places = torch.arange(tokens.shape[1] - 1, device=device)
-    return tokens, (places >= starts) & (places < ends)
-
-
 def answer_logprobs(model: Llama, tokens: Tensor, mask: Tensor, head: ValueHead | None = None) -> tuple[Tensor, Tensor]:
     """Ln π of each answer token and the value before it, both (batch, seq - 1) and 0 off the mask.
 
@@ -213,25 +201,36 @@ class PPO:
         score: of whole answers.
         settings: the constants.
         end_ids: tokens that end an answer.
+        demonstrations: prompts with good answers, ids; `sft_weight` keeps them likely. Where the score is flat, only
+            that and the penalty hold the policy against the drift that sampling brings.
 
     Attributes:
         policy, settings: as given.
         head: the value head, on the policy's last hidden states.
         controller: of the KL's coefficient.
+        optimizer, random: Adam of both; what draws prompts and orders.
     """
 
     def __init__(
-        self, policy: Llama, reference: Llama, score: Score, settings: PPOSettings, *, end_ids: Sequence[int]
+        self,
+        policy: Llama,
+        reference: Llama,
+        score: Score,
+        settings: PPOSettings,
+        *,
+        end_ids: Sequence[int],
+        demonstrations: Sequence[tuple[Sequence[int], Sequence[int]]] = (),
     ) -> None:
         self.policy, self.settings = policy, settings
-        self._reference, self._score, self._end_ids = reference, score, tuple(end_ids)
+        self._reference, self._score = reference, score
+        self._end_ids, self._demonstrations = tuple(end_ids), demonstrations
         self._device = next(policy.parameters()).device
         self.head = ValueHead(policy.config.dim).to(self._device)
         self.controller = KLController(settings.kl_coefficient, target=settings.kl_target, horizon=settings.kl_horizon)
         self._modules = ((policy, settings.lr), (self.head, settings.value_lr))
         groups = [{"params": list(module.parameters()), "lr": lr} for module, lr in self._modules]
-        self._optimizer = torch.optim.Adam(groups, eps=1e-5)
-        self._random = random.Random(settings.seed)
+        self.optimizer = torch.optim.Adam(groups, eps=1e-5)
+        self.random = random.Random(settings.seed)
 
     def step(self, index: int, prompts: Sequence[Sequence[int]]) -> Iteration:
         """Iteration `index`: sample answers to some of the `prompts` (lists of ids), score them, and learn from them.
@@ -239,7 +238,7 @@ class PPO:
         The learning rate falls linearly to 0 behind the last iteration.
         """
         settings = self.settings
-        chosen = [prompts[int(self._random.random() * len(prompts))] for _ in range(settings.batch_size)]
+        chosen = [prompts[int(self.random.random() * len(prompts))] for _ in range(settings.batch_size)]
         answers = sample_answers(
             self.policy,
             chosen,
@@ -250,14 +249,15 @@ class PPO:
         )
         rollouts = self._rollouts(chosen, answers)
         scores = self._score(chosen, answers).to(self._device)
-        unfinished = torch.tensor([not answer.finished for answer in answers], device=self._device)
-        scores = scores - settings.unfinished_penalty * unfinished
+        # No pair holds an empty answer, so a reward model may find it as good as any.
+        useless = torch.tensor([not a.finished or len(a.ids) == 1 for a in answers], device=self._device)
+        scores = scores - settings.useless_penalty * useless
         coefficient = self.controller.value
         rewards = token_rewards(scores, rollouts.logprobs, rollouts.reference, rollouts.mask, coefficient)
         advantages, returns = advantages_and_returns(
             rewards, rollouts.values, rollouts.mask, gamma=settings.gamma, gae_lambda=settings.gae_lambda
         )
-        for group, (_, lr) in zip(self._optimizer.param_groups, self._modules, strict=True):
+        for group, (_, lr) in zip(self.optimizer.param_groups, self._modules, strict=True):
             group["lr"] = lr * (1.0 - index / settings.iterations)
         losses = self._learn(rollouts, whiten(advantages, rollouts.mask), returns)
         kl = float(rollouts.kl.mean())
@@ -277,16 +277,25 @@ class PPO:
         settings, seen = self.settings, []
         for _ in range(settings.epochs):
             order = list(range(len(rollouts.tokens)))
-            self._random.shuffle(order)
+            self.random.shuffle(order)
             for part in torch.tensor(order, device=self._device).tensor_split(settings.minibatches):
                 mask = rollouts.mask[part]
                 logprobs, values = answer_logprobs(self.policy, rollouts.tokens[part], mask, self.head)
                 policy, clipped = policy_loss(logprobs, rollouts.logprobs[part], advantages[part], mask, settings.clip)
                 value = value_loss(values, rollouts.values[part], returns[part], mask, settings.value_clip)
-                self._optimizer.zero_grad(set_to_none=True)
-                (policy + settings.value_weight * value).backward()  # type: ignore[no-untyped-call]
+                loss = policy + settings.value_weight * value
+                if settings.sft_weight:
+                    loss = loss + settings.sft_weight * self._demonstrated(len(part))
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(self.policy.parameters(), settings.clip_norm)
-                self._optimizer.step()
+                self.optimizer.step()
                 seen.append(torch.stack((policy.detach(), value.detach(), clipped)))
         means = torch.stack(seen).mean(dim=0).tolist()
         return means[0], means[1], means[2]
+
+    def _demonstrated(self, count: int) -> Tensor:
+        """−ln π of so many demonstrations, the mean over their answers' tokens: a scalar."""
+        prompts, answers = zip(*self.random.choices(self._demonstrations, k=count), strict=True)
+        tokens, mask = answer_batch(prompts, answers, self._device)
+        return -masked_mean(answer_logprobs(self.policy, tokens, mask)[0], mask)

@@ -7,24 +7,29 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
-from biollm.alignment.chat import ROLES, Turn
-from biollm.errors import FormatError, InputError
+from biollm.errors import InputError
 from biollm.manifest import InputRecord
-from biollm.readers.lines import bounded_lines
+from biollm.readers.rows import Row, Rows, open_rows
+from biollm.readers.source import Rejected
+from biollm.tokenization.chat import Chat, check_chat
 
-__all__ = ["Preference", "Preferences", "SkippedRow", "read_preferences"]
+__all__ = ["Preference", "Preferences", "Turn", "read_preferences"]
 
 _SPEAKERS: Final = {"Human": "user", "Assistant": "assistant"}
 _SPEAKER: Final = re.compile(r"(?:^|\n\n)(Human|Assistant):")
-_LINES: Final = (".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one side said: `role` is system, user or assistant, `text` is not empty."""
+
+    role: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,6 @@ class Preference:
 
 
 @dataclass(frozen=True)
-class SkippedRow:
-    """A row that is no pair: its `file` ("" for rows in memory), `line` there (or row, from 1), and the `reason`."""
-
-    file: str
-    line: int
-    reason: str
-
-
-@dataclass(frozen=True)
 class Preferences:
     """What was read.
 
@@ -63,7 +59,7 @@ class Preferences:
     """
 
     pairs: tuple[Preference, ...]
-    skipped: tuple[SkippedRow, ...] = ()
+    skipped: tuple[Rejected, ...] = ()
     inputs: tuple[InputRecord, ...] = ()
 
 
@@ -71,56 +67,68 @@ def read_preferences(source: Any, *, on_error: Literal["raise", "skip"] = "raise
     """Reads preference pairs.
 
     Args:
-        source: a .jsonl file (also .gz), a list of such paths, a list of dicts, or documents as any verb takes them,
-            whose text is `chosen` and whose other fields are in `meta` or columns of their own.
+        source: rows: .jsonl (also .gz, .zst) or .parquet files, a folder of documents, a list of such paths, a list of
+            dicts, `Documents`, an Arrow table or a frame. Of documents the text is `chosen`, and the other fields are
+            columns or in `meta`.
         on_error: "raise" at the first row that is no pair, or "skip" it.
 
     Returns:
         The pairs and the rows that were skipped.
 
     Raises:
-        InputError: a row without two different answers to one prompt (`path` and `line`); no pairs at all.
-        FormatError: a line is no JSON object. FileError: a file cannot be read.
+        InputError: a row that is no JSON object, or without two different answers to one prompt (`path` and `line`, or
+            `row`, from 0, of what has no lines); no pairs at all. FormatError: a compressed file is damaged.
+        FileError: a file cannot be read.
     """
-    pairs: list[Preference] = []
-    skipped: list[SkippedRow] = []
-    inputs: list[InputRecord] = []
-    rows = 0
-    for row in _rows(source, inputs):
-        rows += 1
-        try:
-            pairs.append(parse_row(row.values))
-        except InputError as error:
-            if on_error == "raise":
-                raise InputError(
-                    f"{error.message}; on_error='skip' passes such rows over",
-                    path=row.file or None,
-                    line=row.line if row.file else None,
-                    row=None if row.file else row.line - 1,
-                    field=error.field,
-                ) from None
-            skipped.append(SkippedRow(row.file, row.line, error.message))
+    rows = open_rows(source, on_error=on_error)
+    pairs = tuple(pair for _, pair in pairs_of(rows))
     if not pairs:
-        why = f"none of {rows} rows is a preference pair" if rows else "there are no rows"
-        raise InputError(f"no preference pairs: {why}", field="preferences", value=rows)
-    return Preferences(tuple(pairs), tuple(skipped), tuple(inputs))
+        raise no_pairs(rows)
+    return Preferences(pairs, tuple(rows.rejected), tuple(rows.records))
 
 
-def parse_row(row: Mapping[str, Any]) -> Preference:
+def pairs_of(rows: Rows) -> Iterator[tuple[Row, Preference]]:
+    """The pairs of rows with the row of each; a row that is none is rejected."""
+    for row in rows:
+        try:
+            pair = parse_row(row)
+        except InputError as error:
+            reject(rows, row, error)
+        else:
+            yield row, pair
+
+
+def reject(rows: Rows, row: Row, error: InputError) -> None:
+    """Sets a row aside, or raises what is wrong with it, and how such rows are passed over."""
+    hint = "" if rows.skip else "; on_error='skip' passes such rows over"
+    rows.reject(row, InputError(f"{error.message}{hint}", field=error.field, value=error.value))
+
+
+def no_pairs(rows: Rows) -> InputError:
+    """What is said of rows that gave no pair."""
+    count = len(rows.rejected)
+    why = f"none of {count} rows is a preference pair, the first because: {rows.rejected[0].reason}" if count else ""
+    return InputError(f"no preference pairs: {why or 'there are no rows'}", field="preferences", value=count)
+
+
+def parse_row(row: Row) -> Preference:
     """A row as a pair.
 
     Raises:
         InputError: it is none; the message says why, `field` where.
     """
-    for name in ("chosen", "rejected"):
-        if row.get(name) is None:
+    # The text of documents is the chosen answer.
+    given = {"chosen": row.get("text") if row.get("chosen") is None else row.get("chosen")}
+    given["rejected"] = row.get("rejected")
+    for name, value in given.items():
+        if value is None:
             raise InputError(f"the row has no {name!r}", field=name)
-    if row.get("prompt") is not None:
-        prompt = turns_of(row["prompt"], "prompt")
-        answers = [_answer(row[name], name) for name in ("chosen", "rejected")]
+    if (asked := row.get("prompt")) is not None:
+        prompt = turns_of(asked, "prompt")
+        answers = [_answer(value, name) for name, value in given.items()]
     else:
-        dialogues = [turns_of(row[name], name) for name in ("chosen", "rejected")]
-        for name, turns in zip(("chosen", "rejected"), dialogues, strict=True):
+        dialogues = [turns_of(value, name) for name, value in given.items()]
+        for name, turns in zip(given, dialogues, strict=True):
             if len(turns) < 2 or turns[-1].role != "assistant":
                 message = f"without a prompt, {name} must be a whole dialogue that ends with the assistant's answer"
                 raise InputError(message, field=name)
@@ -128,7 +136,7 @@ def parse_row(row: Mapping[str, Any]) -> Preference:
             raise InputError("the dialogues differ before their last answer", field="rejected")
         prompt, answers = dialogues[0][:-1], [turns[-1].text for turns in dialogues]
     check_prompt(prompt)
-    if answers[0].strip() == answers[1].strip():
+    if answers[0] == answers[1]:
         raise InputError("chosen and rejected are equal: there is no preference", field="rejected")
     category = row.get("category")
     return Preference(prompt, answers[0], answers[1], category if isinstance(category, str) else None)
@@ -151,12 +159,16 @@ def turns_of(value: Any, field: str) -> tuple[Turn, ...]:
         return _dialogue(value, field)
     if not isinstance(value, Sequence) or isinstance(value, bytes):
         raise InputError(f"{field} must be a text or a list of messages, not {type(value).__name__}", field=field)
-    turns = []
-    for message in value:
-        if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
-            raise InputError(f"a message of {field} must be an object with role and content", field=field)
-        turns.append(_turn(message["role"], message["content"], field))
-    return tuple(turns)
+    try:
+        chat = check_chat(value)
+    except InputError as error:
+        raise InputError(f"{field}: {error.message}", field=field, value=error.value) from None
+    return tuple(_turn(message["role"], message["content"], field) for message in chat)
+
+
+def messages(turns: Sequence[Turn]) -> Chat:
+    """Turns as a chat template takes them."""
+    return [{"role": turn.role, "content": turn.text} for turn in turns]
 
 
 def _dialogue(text: str, field: str) -> tuple[Turn, ...]:
@@ -177,87 +189,7 @@ def _answer(value: Any, field: str) -> str:
     return turns[0].text
 
 
-def _turn(role: Any, text: Any, field: str) -> Turn:
-    if role not in ROLES:
-        raise InputError(f"a role of {field} is {role!r}: use one of {', '.join(ROLES)}", field=field)
-    if not isinstance(text, str):
-        raise InputError(f"a text of {field} is {type(text).__name__}, not a string", field=field)
+def _turn(role: str, text: str, field: str) -> Turn:
     if not text.strip():
         raise InputError(f"{field} is empty" if role == "assistant" else f"a turn of {field} is empty", field=field)
     return Turn(role, text.strip())
-
-
-# --- rows of files ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row's `values`, and where it stands: `file` ("" in memory) and `line`, from 1."""
-
-    values: Mapping[str, Any]
-    file: str
-    line: int
-
-
-def json_lines(path: Path) -> Iterator[Row]:
-    """The objects of a JSON Lines file, plain, .gz or .zst; empty lines are passed over.
-
-    Raises:
-        FileError: it cannot be read. FormatError: a line is no JSON object. LimitError: a line is over 64 MiB.
-    """
-    for number, line in bounded_lines(path):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise FormatError(f"not JSON: {error}", path=path, line=number) from error
-        if not isinstance(values, dict):
-            raise FormatError("not a JSON object", path=path, line=number)
-        yield Row(values, str(path), number)
-
-
-def _rows(source: Any, inputs: list[InputRecord]) -> Iterator[Row]:
-    if isinstance(source, str | os.PathLike):
-        source = [Path(source)]
-    if isinstance(source, list | tuple) and all(isinstance(item, Mapping) for item in source):
-        yield from (Row(values, "", line) for line, values in enumerate(source, 1))
-        return
-    if not isinstance(source, list | tuple) or not all(isinstance(item, str | os.PathLike) for item in source):
-        yield from _document_rows(source, inputs)
-        return
-    for item in source:
-        path = Path(item)
-        if any(suffix in _LINES for suffix in path.suffixes[-2:]) and path.suffix in (*_LINES, ".gz", ".zst"):
-            inputs.append(InputRecord.of_file(path))
-            yield from json_lines(path)
-        else:
-            yield from _document_rows(path, inputs)
-
-
-def _document_rows(source: Any, inputs: list[InputRecord]) -> Iterator[Row]:
-    """The rows of documents: their columns, with `meta` taken apart and the text called `chosen`."""
-    from biollm.readers import as_documents
-
-    is_folder = isinstance(source, Path) and (source / "manifest.json").is_file()
-    documents = as_documents(source, text="text" if is_folder else "chosen")
-    name = str(source) if isinstance(source, Path) else ""
-    line = 0
-    for batch in documents.reader():
-        for values in batch.to_pylist():
-            line += 1
-            yield Row(
-                {"chosen": values.pop("text"), **_parsed(values.pop("meta", None)), **_present(values)}, name, line
-            )
-    inputs.extend([InputRecord.of_stage(source)] if is_folder else documents.inputs)
-
-
-def _parsed(meta: Any) -> Mapping[str, Any]:
-    if not isinstance(meta, str):
-        return meta if isinstance(meta, Mapping) else {}
-    loaded = json.loads(meta)
-    return loaded if isinstance(loaded, dict) else {}
-
-
-def _present(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}

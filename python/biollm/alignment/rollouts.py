@@ -1,4 +1,4 @@
-"""Answers of a model that is being trained: sampled in memory, from prompts of token ids."""
+"""Answers of a model that is being trained: sampled in memory, from prompts of token ids, and put into batches."""
 
 from __future__ import annotations
 
@@ -71,3 +71,17 @@ def pad_rows(rows: Sequence[Sequence[int]]) -> Tensor:
     for index, row in enumerate(rows):
         padded[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
     return padded
+
+
+def answer_batch(
+    prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Prompts and answers as tokens (batch, seq), padded on the right, and the mask of the answers (batch, seq - 1).
+
+    No attention mask is needed: a causal model's tokens do not see what stands behind them.
+    """
+    tokens = pad_rows([[*p, *a] for p, a in zip(prompts, answers, strict=True)]).to(device)
+    starts = torch.tensor([len(p) - 1 for p in prompts], device=device)[:, None]
+    ends = starts + torch.tensor([len(a) for a in answers], device=device)[:, None]
+    places = torch.arange(tokens.shape[1] - 1, device=device)
+    return tokens, (places >= starts) & (places < ends)

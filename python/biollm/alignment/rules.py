@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from biollm.alignment.chat import ChatTokens
+from biollm.alignment.chat import ChatFormat
 from biollm.alignment.lexicon import Lexicon
 from biollm.alignment.metrics import well_formed
 from biollm.alignment.ppo import Score
 from biollm.alignment.rollouts import Answer
 
 
-def rule_score(chat: ChatTokens, lexicon: Lexicon) -> Score:
+def rule_score(chat: ChatFormat, lexicon: Lexicon) -> Score:
     """+1 for a well-formed answer, −1 for one with a word of half A of the lexicon; of half B it knows nothing."""
 
     def score(prompts: Sequence[Sequence[int]], answers: Sequence[Answer]) -> Tensor:
-        texts = [chat.decode(answer.ids) for answer in answers]
+        texts = [chat.decode(answer) for answer in answers]
         good = [well_formed(text, finished=answer.finished) for text, answer in zip(texts, answers, strict=True)]
         bad = [any(half == "A" for _, half in lexicon.matches(text)) for text in texts]
         return torch.tensor([float(g) - float(b) for g, b in zip(good, bad, strict=True)])

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from biollm.alignment.chat import ChatTokens, Turn
+from biollm.alignment.chat import ChatFormat
 from biollm.alignment.dpo import TokenizedPair
 from biollm.alignment.measuring import TokenPair
 from biollm.alignment.options import AlignOptions
-from biollm.alignment.preferences import Preference, check_prompt, json_lines, turns_of
+from biollm.alignment.preferences import Turn, check_prompt, messages, no_pairs, pairs_of, reject, turns_of
 from biollm.errors import ConfigError, InputError
+from biollm.models.config import ModelConfig
+from biollm.readers.rows import Row, Rows, open_rows
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Material:
         train, held_out: pairs as ids; no prompt is in both.
         prompts: to be answered, `options.samples` of them.
         benign: harmless text whose loss is watched.
+        end_ids: tokens that end an answer.
         too_long: pairs over the longest length.
         evaluation_source, benign_source: where prompts and harmless text are from, in words.
     """
@@ -33,55 +38,70 @@ class Material:
     held_out: tuple[TokenizedPair, ...]
     prompts: tuple[tuple[Turn, ...], ...]
     benign: tuple[TokenPair, ...]
+    end_ids: tuple[int, ...]
     too_long: int
     evaluation_source: str
     benign_source: str
 
+    @property
+    def pairs(self) -> int:
+        """Those of all rows."""
+        return len(self.train) + len(self.held_out) + self.too_long
 
-def gather(pairs: Sequence[Preference], chat: ChatTokens, context: int, options: AlignOptions) -> Material:
-    """Tokenize, split and complete what was read.
+
+def gather(rows: Rows, chat: ChatFormat, config: ModelConfig, options: AlignOptions) -> Material:
+    """Read, tokenize, split and complete what is given.
 
     Args:
-        pairs: as read.
-        chat: the tokens of chats.
-        context: the model's, in tokens.
+        rows: of preference pairs; those that are none, or that the chat template refuses, are rejected.
+        chat: the format of chats.
+        config: the model's.
         options: of the run.
 
     Raises:
-        InputError: nothing is left to learn from, or to measure with; a file's row is no prompt or text.
-        ConfigError: answers longer than the context are to be sampled.
+        InputError: no usable pairs, or nothing is left to learn from or to measure with; a row that is none.
+        ConfigError: answers longer than the context are to be sampled; a chat template that cannot be learned by.
+        FileError, FormatError, LimitError: a file or the chat template is broken.
     """
+    context = config.max_seq_len
     if options.max_tokens >= context:
         message = f"max_tokens {options.max_tokens} leaves no room for a prompt in a context of {context}: lower it"
         raise ConfigError(message, field="max_tokens", value=options.max_tokens)
     longest = min(options.max_length, context)
-    chosen_prompts = _held_out_prompts(pairs, options)
-    train: list[TokenizedPair] = []
-    held_out: list[TokenizedPair] = []
-    prompts: list[tuple[Turn, ...]] = []
-    too_long = 0
-    for pair in pairs:
-        tokens = TokenizedPair(
-            tuple(chat.prompt(pair.prompt)), tuple(chat.answer(pair.chosen)), tuple(chat.answer(pair.rejected))
-        )
-        if len(tokens.prompt) + max(len(tokens.chosen), len(tokens.rejected)) > longest:
-            too_long += 1
-        elif pair.prompt in chosen_prompts:
-            held_out.append(tokens)
-            prompts.append(pair.prompt)
-        else:
-            train.append(tokens)
+    end_ids = dict.fromkeys(config.eos_ids)
+    encoded: list[tuple[tuple[Turn, ...], TokenizedPair]] = []
+    for row, pair in pairs_of(rows):
+        try:
+            asked = messages(pair.prompt)
+            prompt, answers = chat.prompt(asked), chat.answers(asked, (pair.chosen, pair.rejected))
+        except InputError as error:
+            reject(rows, row, error)
+            continue
+        end_ids |= dict.fromkeys(answer.end_id for answer in answers)
+        encoded.append((pair.prompt, TokenizedPair(prompt, answers[0].ids, answers[1].ids)))
+    if not encoded:
+        raise no_pairs(rows)
+    out = _held_out_prompts({prompt for prompt, _ in encoded}, options)
+    fitting = [(prompt, pair) for prompt, pair in encoded if pair.longest <= longest]
+    train = tuple(pair for prompt, pair in fitting if prompt not in out)
+    held_out = tuple(pair for prompt, pair in fitting if prompt in out)
+    too_long = len(encoded) - len(fitting)
     if not train:
-        message = f"no pairs to learn from: {too_long} of {len(pairs)} are longer than {longest} tokens"
-        raise InputError(f"{message}, {len(held_out)} are held out", field="preferences", value=len(pairs))
-    evaluation = list(_file_prompts(options.evaluation)) if options.evaluation else prompts
-    benign = list(_file_texts(options.benign, chat)) if options.benign else _chosen(held_out)
+        message = f"no pairs to learn from: {too_long} of {len(encoded)} are longer than {longest} tokens"
+        raise InputError(f"{message}, {len(held_out)} are held out", field="preferences", value=len(encoded))
+    evaluation = [(prompt, len(pair.prompt)) for prompt, pair in fitting if prompt in out]
+    if options.evaluation:
+        evaluation = list(_measured(options.evaluation, lambda row: _question(row, chat)))
+    benign = [TokenPair(pair.prompt, pair.chosen) for pair in held_out]
+    if options.benign:
+        benign = [text for text in _measured(options.benign, lambda row: _harmless(row, chat)) if text.target]
     room = context - options.max_tokens
     return Material(
-        train=tuple(train),
-        held_out=tuple(held_out),
-        prompts=_cycled([p for p in evaluation if len(chat.prompt(p)) <= room], options.samples, "evaluation"),
-        benign=tuple(_within([t for t in benign if len(t.context) + len(t.target) <= context], "benign")),
+        train=train,
+        held_out=held_out,
+        prompts=_cycled([prompt for prompt, tokens in evaluation if tokens <= room], options.samples),
+        benign=tuple(_some([t for t in benign if len(t.context) + len(t.target) <= context], "benign")),
+        end_ids=tuple(end_ids),
         too_long=too_long,
         evaluation_source=_source(options.evaluation, "prompts of held-out pairs"),
         benign_source=_source(options.benign, "chosen answers of held-out pairs"),
@@ -92,10 +112,10 @@ def _source(path: str | None, otherwise: str) -> str:
     return Path(path).name if path else otherwise
 
 
-def _held_out_prompts(pairs: Sequence[Preference], options: AlignOptions) -> set[tuple[Turn, ...]]:
+def _held_out_prompts(prompts: set[tuple[Turn, ...]], options: AlignOptions) -> set[tuple[Turn, ...]]:
     """A share of the prompts, by hash: another file of pairs with a prompt of this one puts it on the same side."""
-    unique = sorted({pair.prompt for pair in pairs}, key=lambda prompt: _digest(prompt, options.seed))
-    return set(unique[: math.ceil(options.validation_fraction * len(unique))])
+    ordered = sorted(prompts, key=lambda prompt: _digest(prompt, options.seed))
+    return set(ordered[: math.ceil(options.validation_fraction * len(ordered))])
 
 
 def _digest(prompt: Sequence[Turn], seed: int) -> str:
@@ -103,55 +123,57 @@ def _digest(prompt: Sequence[Turn], seed: int) -> str:
     return hashlib.sha256(f"{seed}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _chosen(pairs: Sequence[TokenizedPair]) -> list[TokenPair]:
-    return [TokenPair(pair.prompt, pair.chosen) for pair in pairs]
-
-
-def _file_prompts(path: str) -> Iterator[tuple[Turn, ...]]:
-    for row in json_lines(Path(path)):
+def _measured(path: str, make: Callable[[Row], T]) -> Iterator[T]:
+    """What each row of a file to measure with holds."""
+    for row in open_rows(Path(path)):
         try:
-            turns = turns_of(_required(row.values, "prompt"), "prompt")
-            check_prompt(turns)
+            yield make(row)
         except InputError as error:
-            raise InputError(error.message, path=row.file, line=row.line, field=error.field) from None
-        yield turns
+            raise row.error(error.message, field=error.field, value=error.value) from None
 
 
-def _file_texts(path: str, chat: ChatTokens) -> Iterator[TokenPair]:
-    """Rows of prompt and answer, whose answer counts, or of text, all of which counts but its first token."""
-    for row in json_lines(Path(path)):
-        try:
-            if row.values.get("text") is not None:
-                ids = chat.text(_text(row.values["text"], "text"))
-                if len(ids) > 1:
-                    yield TokenPair(tuple(ids[:1]), tuple(ids[1:]))
-                continue
-            turns = turns_of(_required(row.values, "prompt"), "prompt")
-            answer = _text(_required(row.values, "answer"), "answer")
-        except InputError as error:
-            raise InputError(error.message, path=row.file, line=row.line, field=error.field) from None
-        yield TokenPair(tuple(chat.prompt(turns)), tuple(chat.answer(answer)))
+def _prompt(row: Row) -> tuple[Turn, ...]:
+    turns = turns_of(_required(row, "prompt"), "prompt")
+    check_prompt(turns)
+    return turns
 
 
-def _required(values: Any, name: str) -> Any:
-    if values.get(name) is None:
+def _question(row: Row, chat: ChatFormat) -> tuple[tuple[Turn, ...], int]:
+    """A prompt, and how many tokens it is."""
+    turns = _prompt(row)
+    return turns, len(chat.prompt(messages(turns)))
+
+
+def _harmless(row: Row, chat: ChatFormat) -> TokenPair:
+    """Of a prompt and its answer the answer counts; of a text all but its first token."""
+    if row.get("prompt") is None and row.get("text") is not None:
+        ids = chat.text(_text(row, "text"))
+        return TokenPair(ids[:1], ids[1:])
+    asked = messages(_prompt(row))
+    (answer,) = chat.answers(asked, [_text(row, "answer")])
+    return TokenPair(chat.prompt(asked), answer.ids)
+
+
+def _required(row: Row, name: str) -> Any:
+    if (value := row.get(name)) is None:
         raise InputError(f"the row has no {name!r}", field=name)
-    return values[name]
+    return value
 
 
-def _text(value: Any, field: str) -> str:
+def _text(row: Row, name: str) -> str:
+    value = _required(row, name)
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{field} must be a text that is not empty", field=field)
+        raise InputError(f"{name} must be a text that is not empty", field=name)
     return value.strip()
 
 
-def _cycled(prompts: Sequence[tuple[Turn, ...]], count: int, field: str) -> tuple[tuple[Turn, ...], ...]:
+def _cycled(prompts: Sequence[tuple[Turn, ...]], count: int) -> tuple[tuple[Turn, ...], ...]:
     """The first `count`, from the beginning again where there are fewer: each draw is another."""
-    _within(prompts, field)
+    _some(prompts, "evaluation")
     return tuple(prompts[i % len(prompts)] for i in range(count))
 
 
-def _within(items: Sequence[Any], field: str) -> Sequence[Any]:
+def _some(items: Sequence[T], field: str) -> Sequence[T]:
     if not items:
         raise InputError(
             f"there is nothing to measure with: raise validation_fraction, or give a file as {field}", field=field

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +19,7 @@ from biollm.errors import BiollmError, InputError
 from biollm.manifest import InputRecord
 from biollm.readers.coercion import as_documents
 from biollm.readers.files import SourceFile, find_files
+from biollm.readers.lines import bounded_lines
 from biollm.readers.options import ReadOptions
 from biollm.readers.source import PassLog, Rejected
 from biollm.readers.streams import StreamReader
@@ -35,11 +38,13 @@ class Row:
         fields: name → value, as JSON or Arrow has it.
         file: path or URL it came from; of data in memory, what that is.
         number: in its file, counted from 0, blank lines not counted.
+        in_lines: whether the file holds a row a line.
     """
 
     fields: Mapping[str, Any]
     file: str
     number: int
+    in_lines: bool = False
 
     @property
     def id(self) -> str:
@@ -53,11 +58,25 @@ class Row:
             return value
         return self._meta.get(name)
 
+    @property
+    def line(self) -> int | None:
+        """Of a text file of this machine, its line there, counted from 1 and blank ones too; `None` of anything else.
+
+        It is found by reading the file again: for errors.
+        """
+        if not self.in_lines or not Path(self.file).is_file():
+            return None
+        try:
+            blanks = _blank_lines(self.file, os.stat(self.file).st_mtime_ns)
+        except BiollmError:  # the file is damaged further on
+            return None
+        return self.number + 1 + bisect_right(blanks, self.number)
+
     def error(self, message: str, *, field: str | None = None, value: object = None) -> InputError:
         """An error that names the row."""
         path = self.file if Path(self.file).exists() else None
         place = f"row {self.number}" if path else f"{self.file}, row {self.number}"
-        return InputError(f"{place}: {message}", path=path, row=self.number, field=field, value=value)
+        return InputError(f"{place}: {message}", path=path, line=self.line, row=self.number, field=field, value=value)
 
     @property
     def _meta(self) -> Mapping[str, Any]:
@@ -103,7 +122,7 @@ class Rows:
         """
         if not self.skip:
             raise row.error(error.message, field=error.field, value=error.value) from error
-        self.rejected.append(Rejected(row.file, error.message, row=row.number))
+        self.rejected.append(Rejected(row.file, error.message, line=row.line, row=row.number))
 
 
 def open_rows(data: Any, *, on_error: Literal["raise", "skip"] = "raise") -> Rows:
@@ -165,7 +184,7 @@ def _of_file(file: SourceFile, rows: Rows) -> Iterator[Row]:
     number = 0
     for batch in reader.batches(log, None):
         for line in batch.column("text").to_pylist():
-            row = Row({}, file.path, number)
+            row = Row({}, file.path, number, in_lines=True)
             number += 1
             try:
                 value = json.loads(line)
@@ -175,10 +194,22 @@ def _of_file(file: SourceFile, rows: Rows) -> Iterator[Row]:
             if not isinstance(value, dict):
                 rows.reject(row, InputError(f"not an object, but {type(value).__name__}"))
                 continue
-            yield Row(value, file.path, row.number)
+            yield replace(row, fields=value)
     rows.rejected.extend(log.rejected)
     if reader.record is not None:
         rows.records.append(reader.record)
+
+
+@lru_cache(maxsize=8)
+def _blank_lines(path: str, _modified: int) -> tuple[int, ...]:
+    """Of each blank line of a file how many rows stand before it, in order."""
+    blanks, rows = [], 0
+    for _, line in bounded_lines(Path(path)):
+        if line.strip():
+            rows += 1
+        else:
+            blanks.append(rows)
+    return tuple(blanks)
 
 
 def _some_text(file: SourceFile) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from biollm.alignment.options import DEFAULT_SIZES
 from biollm.manifest import Manifest
 from biollm.recipe import evaluation_work
 from biollm.recipe.rates import Rates
@@ -384,15 +385,17 @@ def _align_seconds(options: Options, came: Volume, table: Table) -> float | None
     token_s = came.parameters / table["flops_per_s"]  # times 2 for a pass forward, 6 with the one back
     measuring = 2 * math.ceil(float(options["samples"]) / answers) * decode_s
     if options.get("method") != "ppo":
-        steps, pairs = float(options.get("steps") or 100), float(options.get("batch_size") or 16)
+        steps, pairs = (float(options.get(name) or usual["dpo"]) for name, usual in DEFAULT_SIZES.items())
         step_s = 2 * pairs * table["tokens_per_answer"] * 8 * token_s  # the reference reads the pairs as well
         return table["fixed_s"] + measuring + steps * (table["s_per_step"] + step_s)
-    steps, batch = float(options.get("steps") or 40), float(options.get("batch_size") or 64)
+    steps, batch = (float(options.get(name) or usual["ppo"]) for name, usual in DEFAULT_SIZES.items())
     fitted = 0.0
     if options.get("reward") != "rule":
         pairs = float(options["reward_epochs"]) * (came.documents or 0.0)
         fitted = 2 * pairs * table["tokens_per_answer"] * 6 * token_s
-    learning = (6 * float(options["epochs"]) + 6) * batch * table["tokens_per_answer"] * token_s
+    # Of its answers and of as many chosen ones; what is behind the plus reads the answers alone.
+    passes = 6 * float(options["epochs"]) * (1 if options.get("sft_weight") == 0 else 2)
+    learning = (passes + 6) * batch * table["tokens_per_answer"] * token_s
     step_s = math.ceil(batch / answers) * decode_s + learning
     return table["fixed_s"] + measuring + fitted + steps * (table["s_per_step"] + step_s)
 
