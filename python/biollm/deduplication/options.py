@@ -8,9 +8,10 @@ from typing import Any, Final, Literal
 
 from biollm.errors import ConfigError, LimitError
 
-__all__ = ["ALGORITHM_VERSION", "UNMATCHED_OPTIONS", "DedupOptions", "Keep"]
+__all__ = ["ALGORITHM_VERSION", "UNMATCHED_OPTIONS", "DedupOptions", "Keep", "Method"]
 
 Keep = Literal["first", "longest", "shortest"]
+Method = Literal["fuzzy", "exact", "url"]
 
 ALGORITHM_VERSION: Final = 1
 """Raised when the same options and documents give other clusters."""
@@ -20,17 +21,32 @@ MAX_SHINGLE_WORDS: Final = 64
 MAX_NUM_PERM: Final = 4096
 MAX_SEED: Final = 2**64 - 1
 UNITS: Final = ("word", "alnum")
+STEPS: Final = ("nfc", "case", "space")
+"""What `normalize` may do, in the order in which it is done."""
+METHOD_OPTIONS: Final = {
+    "fuzzy": ("threshold", "shingle", "num_perm", "bands", "seed"),
+    "exact": ("normalize",),
+    "url": ("url",),
+}
+"""The methods, and the options that only some of them have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DedupOptions:
     """Options of a deduplication. Raises ConfigError or LimitError, naming the field, where a value makes no sense.
 
+    An option of another method than the one that is asked for must have its default.
+
     Attributes:
+        method: what makes two documents duplicates: "fuzzy", similar sets of shingles; "exact", equal texts; "url",
+            equal URLs.
         threshold: least Jaccard similarity of duplicates, over 0 and at most 1.
         shingle: what is compared: "word:N" for N words (UAX 29), "alnum:N" for N runs of letters and digits.
         num_perm: MinHash permutations; more find more of the pairs near the threshold.
         bands: bands the permutations are cut into, a divisor of num_perm; more make more candidates.
+        normalize: what is done to a text before it is compared: "none", or some of "nfc", "case" and "space" with
+            commas between.
+        url: column of the URL.
         keep: document of a cluster that stays: the first, the longest or the shortest in bytes.
         text: column of the text, or several joined by a blank line.
         id: column of the ids; without one a row is known by its file and row number.
@@ -39,10 +55,13 @@ class DedupOptions:
         threads: worker threads; without a number, the cores this process may use.
     """
 
+    method: Method = "fuzzy"
     threshold: float = 0.8
     shingle: str = "word:5"
     num_perm: int = 256
     bands: int = 32
+    normalize: str = "none"
+    url: str = "url"
     keep: Keep = "first"
     text: str | tuple[str, ...] = "text"
     id: str | None = None
@@ -55,6 +74,10 @@ class DedupOptions:
             value = getattr(self, name)
             if not isinstance(value, Real) and not (value is None and name in ("threads", "max_document_bytes")):
                 raise TypeError(f"{name} is {type(value).__name__}, not a number")
+        for name in ("normalize", "url"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} is {type(getattr(self, name)).__name__}, not str")
+        self._check_method()
         if not 0 < self.threshold <= 1:  # also refuses NaN
             raise ConfigError(
                 f"threshold is {self.threshold}: give more than 0 and at most 1",
@@ -78,6 +101,27 @@ class DedupOptions:
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}: give 1 or more", field=name, value=value)
 
+    def _check_method(self) -> None:
+        if self.method not in METHOD_OPTIONS:
+            message = f"method is {self.method!r}: give {', '.join(map(repr, METHOD_OPTIONS))}"
+            raise ConfigError(message, field="method", value=self.method)
+        for method, names in METHOD_OPTIONS.items():
+            for name in names if method != self.method else ():
+                value = getattr(self, name)
+                if name not in METHOD_OPTIONS[self.method] and value != getattr(DedupOptions, name):
+                    message = f"{name} is an option of method={method!r}, and method is {self.method!r}: leave it out"
+                    raise ConfigError(message, field=name, value=value)
+        _ = self.steps
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What `normalize` does, in the order in which it is done."""
+        steps = self.normalize.split(",") if self.normalize != "none" else []
+        if any(step not in STEPS for step in steps) or len(set(steps)) != len(steps):
+            message = f"normalize is {self.normalize!r}: give 'none', or some of 'nfc,case,space'"
+            raise ConfigError(message, field="normalize", value=self.normalize)
+        return tuple(step for step in STEPS if step in steps)
+
     @property
     def unit(self) -> str:
         """What a word is: "word" or "alnum"."""
@@ -98,16 +142,16 @@ class DedupOptions:
         return unit, int(count)
 
     def matched(self) -> dict[str, Any]:
-        """The options that change the output, as plain JSON values."""
+        """The options that change the output of the method, as plain JSON values."""
+        own = {name: getattr(self, name) for name in METHOD_OPTIONS[self.method]}
+        if "normalize" in own:
+            own["normalize"] = ",".join(self.steps) or "none"
         return {
-            "threshold": self.threshold,
-            "shingle": self.shingle,
-            "num_perm": self.num_perm,
-            "bands": self.bands,
+            "method": self.method,
+            **own,
             "keep": self.keep,
             "text": list(self.text) if isinstance(self.text, tuple) else self.text,
             "id": self.id,
-            "seed": self.seed,
         }
 
 

@@ -26,12 +26,12 @@ __all__ = ["Decision", "DedupResult", "Link", "RemovedPair"]
 @dataclass(frozen=True)
 class Link:
     """A verified pair on the way from a document to the one kept for it: the next `row`, its `id`, and `jaccard`, the
-    similarity of the two.
+    similarity of the two (`None` of documents of one URL, whose texts are not compared).
     """
 
     row: int
     id: str
-    jaccard: float
+    jaccard: float | None
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Decision:
         cluster_id: smallest row of its cluster. cluster_size: documents in it.
         representative: row kept for it.
         links: verified pairs from the document to its representative, fewest first found; empty where it is kept.
+        method: of the deduplication.
     """
 
     row: int
@@ -53,13 +54,20 @@ class Decision:
     cluster_size: int
     representative: int
     links: tuple[Link, ...]
+    method: str = "fuzzy"
 
     def __str__(self) -> str:
         if self.keep:
             others = f"for {self.cluster_size} alike" if self.cluster_size > 1 else "nothing like it"
             return f"row {self.row}, id {self.id}: kept, {others}"
-        way = ", ".join(f"like row {link.row}, id {link.id} (Jaccard {link.jaccard:.4g})" for link in self.links)
+        way = ", ".join(map(self._words, self.links))
         return f"row {self.row}, id {self.id}: {way}, which is kept"
+
+    def _words(self, link: Link) -> str:
+        other = f"row {link.row}, id {link.id}"
+        if self.method == "fuzzy":
+            return f"like {other} (Jaccard {link.jaccard:.4g})"
+        return f"of the same {'URL' if self.method == 'url' else 'text'} as {other}"
 
 
 @dataclass(frozen=True)
@@ -79,8 +87,9 @@ class DedupResult(RowDecisions):
         cluster_id: int64, (n,): the smallest row of each document's cluster; its own where it is alone.
         representative: int64, (n,): the row kept for it.
         sources: the documents' `source` column where they have one, (n,).
-        histogram: candidates by Jaccard similarity, 20 bins of 0.05 (the last with 1.0). Documents whose shingle set an
-            earlier one has are not among them, nor candidates that a bound shows to be below the threshold.
+        histogram: candidates by Jaccard similarity, 20 bins of 0.05 (the last with 1.0); empty but for `fuzzy`.
+            Documents whose shingle set an earlier one has are not among them, nor candidates that a bound shows to be
+            below the threshold.
         removed: a few removed documents beside what they are like.
         manifest: of the run.
     """
@@ -103,6 +112,11 @@ class DedupResult(RowDecisions):
         kept, clusters = (self.manifest.counts[name] for name in ("documents_kept", "clusters"))
         return f"DedupResult({kept:,} of {len(self):,} documents kept, {clusters:,} clusters)"
 
+    @property
+    def method(self) -> str:
+        """What made two documents duplicates."""
+        return str(self.manifest.options.get("method", "fuzzy"))
+
     @cached_property
     def keep_mask(self) -> npt.NDArray[np.bool_]:
         """Whether each document stays; bool, (n,)."""
@@ -117,6 +131,9 @@ class DedupResult(RowDecisions):
         They are a document whose shingle set an earlier one has, with the first of these (1.0), and the candidates at
         or above the threshold. Not all such pairs are here: what LSH did not bring together, and pairs whose documents
         were joined already by others when their turn came. They connect every cluster.
+
+        Of `exact` and `url` they are each document with the first of its cluster; `jaccard` is 1.0 for equal texts, and
+        null for equal URLs.
         """
         return self._pairs
 
@@ -142,6 +159,7 @@ class DedupResult(RowDecisions):
             cluster_size=int((self.cluster_id == cluster).sum()),
             representative=kept,
             links=self._links(row, kept),
+            method=self.method,
         )
 
     def decisions(self) -> pa.Table:
@@ -195,11 +213,11 @@ class DedupResult(RowDecisions):
         import pyarrow as pa
 
         in_cluster = pa.array(self.cluster_id[self._pairs.column("a").to_numpy()] == self.cluster_id[row])
-        neighbours: dict[int, list[tuple[int, float]]] = {}
+        neighbours: dict[int, list[tuple[int, float | None]]] = {}
         for pair in self._pairs.filter(in_cluster).to_pylist():
             neighbours.setdefault(pair["a"], []).append((pair["b"], pair["jaccard"]))
             neighbours.setdefault(pair["b"], []).append((pair["a"], pair["jaccard"]))
-        came_from: dict[int, tuple[int, float]] = {kept: (kept, 1.0)}
+        came_from: dict[int, tuple[int, float | None]] = {kept: (kept, 1.0)}
         queue = deque([kept])
         while queue and row not in came_from:
             at = queue.popleft()

@@ -39,16 +39,29 @@ def summarize(result: DedupResult) -> Summary:
         "text_bytes_in": int(counts["text_bytes_in"]),
         "text_bytes_kept": int(counts["text_bytes_kept"]),
         "clusters": int(counts["clusters"]),
-        "same_shingles_as_an_earlier_document": int(counts["copies"]),
-        "candidates_compared": int(counts["candidates_compared"]),
-        "verified_pairs": int(counts["pairs"]),
-        "threshold": float(result.manifest.options["threshold"]),
+        **_method_facts(result),
     }
     tables = [_sizes_table(result), _largest_table(result)]
     if result.sources is not None:
         tables.append(_sources_table(result))
     samples = tuple(Sample(shown.title, shown.text) for shown in result.removed)
-    return Summary("dedup", facts, tuple(tables), (_similarities(result),), samples)
+    series = (_similarities(result),) if result.method == "fuzzy" else ()
+    return Summary("dedup", facts, tuple(tables), series, samples)
+
+
+def _method_facts(result: DedupResult) -> dict[str, Scalar]:
+    counts, options = result.manifest.counts, result.manifest.options
+    copies = int(counts["copies"])
+    if result.method == "exact":
+        return {"same_text_as_an_earlier_document": copies, "normalize": str(options["normalize"])}
+    if result.method == "url":
+        return {"same_url_as_an_earlier_document": copies}
+    return {
+        "same_shingles_as_an_earlier_document": copies,
+        "candidates_compared": int(counts["candidates_compared"]),
+        "verified_pairs": int(counts["pairs"]),
+        "threshold": float(options["threshold"]),
+    }
 
 
 def _cluster_sizes(result: DedupResult) -> Any:
@@ -122,7 +135,8 @@ def show_removed(result: DedupResult, texts: pa.ChunkedArray) -> tuple[RemovedPa
 
     shown = {}
     pairs = result.pairs()
-    for i in np.argsort(pairs.column("jaccard").to_numpy(), kind="stable")[:NEAREST_SHOWN].tolist():
+    nearest = NEAREST_SHOWN if result.method == "fuzzy" else 0
+    for i in np.argsort(pairs.column("jaccard").to_numpy(), kind="stable")[:nearest].tolist():
         a, b, jaccard = (pairs.column(name)[i].as_py() for name in ("a", "b", "jaccard"))
         kept = result.keep_mask[b] and not result.keep_mask[a]
         row, other = (a, b) if kept else (b, a)

@@ -2,10 +2,12 @@
 
 pub mod json;
 pub mod ngrams;
+pub mod normal;
 pub mod runs;
 pub mod texts;
 pub mod words;
 
+pub use normal::{Normalization, Normalizer};
 pub use runs::{AlphanumericRuns, alphanumeric_runs};
 pub use texts::{Chunk, Texts};
 pub use words::{Words, words};
