@@ -32,9 +32,9 @@ def url_column(block: pa.Table, name: str, *, first_row: int = 0) -> pa.ChunkedA
         column = block.column(name)
         if pa.types.is_null(column.type):
             return pa.chunked_array([pa.array([""] * len(block), pa.large_string())])
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        return large_string(pc.fill_null(column, "") if column.null_count else column, field=name)
+        large_string(column.slice(0, 0), field=name)  # says what is wrong with a column that is not text
+        column = column.cast(pa.large_string())
+        return pc.fill_null(column, "") if column.null_count else column
     if "meta" not in block.column_names:
         known = ", ".join(block.column_names)
         raise InputError(f"there is no column {name!r} for the URL (there are: {known}): give url=", field="url")

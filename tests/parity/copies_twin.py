@@ -1,0 +1,99 @@
+"""A slow, readable twin of deduplication by text and by URL: Python's own strings, `unicodedata`, and a dict."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Hashable, Sequence
+
+TRACKING = {
+    *("_ga", "_gl", "_hsenc", "_hsmi", "_openstat", "dclid", "fbclid", "gbraid", "gclid", "gclsrc", "igsh", "igshid"),
+    *("li_fat_id", "mc_cid", "mc_eid", "mkt_tok", "msclkid", "oly_anon_id", "oly_enc_id", "srsltid", "ttclid"),
+    *("twclid", "vero_conv", "vero_id", "wbraid", "wickedid", "yclid", "ysclid"),
+}
+PORTS = {"http": "80", "https": "443"}
+
+
+def normal_text(text: str, steps: Sequence[str]) -> str:
+    """A text as it is compared."""
+    if "nfc" in steps:
+        text = unicodedata.normalize("NFC", text)
+    if "case" in steps:
+        text = text.lower()
+    if "space" in steps:
+        text = " ".join(text.split())
+    return text
+
+
+def first_rows(keys: Sequence[Hashable | None]) -> list[int]:
+    """The first row of each row's key; a row whose key is `None` is alone."""
+    first: dict[Hashable, int] = {}
+    return [row if key is None else first.setdefault(key, row) for row, key in enumerate(keys)]
+
+
+def kept_rows(clusters: Sequence[int], texts: Sequence[str], keep: str) -> list[int]:
+    """The row kept for each row."""
+    rows: dict[int, list[int]] = {}
+    for row, cluster in enumerate(clusters):
+        rows.setdefault(cluster, []).append(row)
+    sign = {"first": 0, "longest": -1, "shortest": 1}[keep]
+    return [min(rows[cluster], key=lambda row: (sign * len(texts[row].encode()), row)) for cluster in clusters]
+
+
+def normal_url(url: str) -> str | None:
+    """A URL as it is compared; `None` where it names nothing."""
+    url = url.strip()
+    scheme = ""
+    if match := re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", url, re.DOTALL):
+        scheme, rest = match[1].lower(), match[2]
+    elif re.match(r"[A-Za-z][A-Za-z0-9+.-]*:(?![0-9]*([/?#]|\Z)(?<!:\Z))", url):
+        return url
+    else:
+        rest = url.removeprefix("//")
+    rest, _, fragment = rest.partition("#")
+    rest, _, query = rest.partition("?")
+    authority, slash, path = rest.partition("/")
+    start = f"{scheme}://" if scheme not in ("", "http", "https") else ""
+    normal = start + _authority(authority, PORTS.get(scheme or "http")) + _path(slash + path) + _query(query)
+    if fragment.startswith(("!", "/")):
+        normal += "#" + _encoded(fragment)
+    return normal or None
+
+
+def _authority(authority: str, default_port: str | None) -> str:
+    user, at, host = authority.rpartition("@")
+    port = ""
+    if match := re.fullmatch(r"(.*):([0-9]*)", host, re.DOTALL):
+        host, port = match[1], match[2]
+    host = host.removesuffix(".")
+    if host[:4].lower() == "www." and "." in host[4:]:
+        host = host[4:]
+    host = "".join(c.lower() for c in host)
+    return (user + at if user else "") + host + (f":{port}" if port not in ("", default_port) else "")
+
+
+def _path(path: str) -> str:
+    kept: list[str] = []
+    for segment in map(_encoded, path.split("/")[1:]):
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    return "".join(f"/{segment}" for segment in kept).rstrip("/")
+
+
+def _query(query: str) -> str:
+    kept = []
+    for parameter in query.split("&"):
+        name = parameter.partition("=")[0].lower()
+        if parameter and name not in TRACKING and not name.startswith("utm_"):
+            kept.append(_encoded(parameter))
+    return "?" + "&".join(kept) if kept else ""
+
+
+def _encoded(part: str) -> str:
+    def decoded(match: re.Match[str]) -> str:
+        character = chr(int(match[1], 16))
+        return character if re.fullmatch(r"[A-Za-z0-9._~-]", character) else match[0].upper()
+
+    return re.sub("%([0-9A-Fa-f]{2})", decoded, part)
