@@ -205,7 +205,39 @@ def _malformed_url(rng: random.Random) -> Iterator[Call]:
             yield partial(_of_one_url, [_chunk((start + unit * (1 << 16)).encode())], [_chunk(b"")])
 
 
+PIECES = {"unit": "sentence", "min_length": 4, **STEPS}
+
+
+def _repeated(texts: Any, **options: Any) -> list[bytes | int]:
+    found = _native.dedup_pieces(texts, **{**PIECES, **options})
+    return [part if isinstance(part, int) else bytes(part) for part in found]
+
+
+def _prepare_pieces(size: int) -> Call:
+    return partial(_repeated, _column(size), threads=2)
+
+
+def _malformed_pieces(rng: random.Random) -> Iterator[Call]:
+    valid = [_chunk(b"a b. C d.", b"A  b. x")]
+    for value in ODD_VALUES:
+        yield partial(_repeated, value)
+        yield partial(_repeated, [value])
+        for name in (*PIECES, "max_document_bytes", "threads"):
+            yield partial(_repeated, valid, **{name: value})
+    offsets, data, rows = _chunk(TEXT.encode(), b"", TEXT.encode())
+    for bad in mutations(data, rng, 100):
+        yield partial(_repeated, [(offsets, bad, rows)], unit=rng.choice(("line", "paragraph", "sentence")))
+    for bad in mutations(offsets, rng, 100):
+        yield partial(_repeated, [(bad, data, rows)])
+    # Made to be slow somewhere: what a segmentation looks far ahead for, blank lines, one piece over and over.
+    for unit in (".", ".)", ". ", ".;", "a", "a. ", "\n", " \n", "\r", "a\n", "\u0301", "한", "\u3000"):
+        for kind in ("line", "paragraph", "sentence"):
+            yield partial(_repeated, [_chunk(*[(unit * (1 << 14)).encode()] * 2)], unit=kind, min_length=1)
+    yield partial(_repeated, [_chunk(("." + ")" * (1 << 16)).encode())])
+
+
 DEDUP_CASES = [
+    NativeCase("dedup_pieces", "long", _prepare_pieces, _malformed_pieces),
     NativeCase("dedup_exact", "long", _prepare_exact, _malformed_exact),
     NativeCase("dedup_url", "long", _prepare_url, _malformed_url),
     NativeCase("dedup_fuzzy", "long", _prepare, _malformed),

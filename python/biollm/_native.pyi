@@ -14,6 +14,7 @@ __all__ = [
     "count_words",
     "dedup_exact",
     "dedup_fuzzy",
+    "dedup_pieces",
     "dedup_signatures",
     "dedup_url",
     "gopher_statistics",
@@ -241,6 +242,24 @@ def dedup_url(
 ) -> tuple[Buffer, Buffer, int]:
     """Clusters texts whose URLs are equal once normalised; one with an empty URL is alone. Gives what `dedup_exact`
     does.
+    """
+
+def dedup_pieces(
+    texts: list[tuple[object, object, int]],
+    *,
+    unit: str,
+    min_length: int,
+    nfc: bool,
+    case: bool,
+    space: bool,
+    max_document_bytes: int | None = None,
+    threads: int | None = None,
+    progress: _Progress | None = None,
+) -> tuple[Buffer, Buffer, Buffer, Buffer, Buffer, int]:
+    """Finds the pieces of texts that an earlier text has: `unit` is "line", "paragraph" or "sentence".
+
+    By (row, start): row, first byte, end, first row (int64 each); whether a row stays (uint8, one a row); pieces looked
+    at.
     """
 
 # --- select ---------------------------------------------------------------------------------------------------------

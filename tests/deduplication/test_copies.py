@@ -120,9 +120,13 @@ def test_urls_that_are_not_there(source: Any, match: str) -> None:
 @pytest.mark.parametrize(
     ("options", "field", "match"),
     [
-        ({"method": "simhash"}, "method", "give 'fuzzy', 'exact', 'url'"),
-        ({"method": "exact", "threshold": 0.9}, "threshold", "an option of method='fuzzy', and method is 'exact'"),
-        ({"method": "url", "normalize": "case"}, "normalize", "an option of method='exact', and method is 'url'"),
+        ({"method": "simhash"}, "method", "give 'fuzzy', 'exact', 'url', 'line', 'paragraph', 'sentence'"),
+        ({"method": "exact", "threshold": 0.9}, "threshold", "an option of method 'fuzzy', and method is 'exact'"),
+        (
+            {"method": "url", "normalize": "case"},
+            "normalize",
+            "an option of method 'exact' or 'line' or 'paragraph' or 'sentence', and method is 'url'",
+        ),
         ({"normalize": "case"}, "normalize", "method is 'fuzzy'"),
         ({"url": "link"}, "url", "method is 'fuzzy'"),
         ({"method": "exact", "normalize": "nfkc"}, "normalize", "give 'none', or some of 'nfc,case,space'"),

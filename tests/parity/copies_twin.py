@@ -1,4 +1,4 @@
-"""A slow, readable twin of deduplication by text and by URL: Python's own strings, `unicodedata`, and a dict."""
+"""A slow, readable twin of deduplication by text, URL and piece: Python's own strings, `unicodedata`, and a dict."""
 
 from __future__ import annotations
 
@@ -97,3 +97,54 @@ def _encoded(part: str) -> str:
         return character if re.fullmatch(r"[A-Za-z0-9._~-]", character) else match[0].upper()
 
     return re.sub("%([0-9A-Fa-f]{2})", decoded, part)
+
+
+def pieces(text: str, unit: str) -> list[str]:
+    """What a text is cut into; put together they are the text."""
+    if unit == "sentence":
+        return sentences(text)
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)
+    if unit == "line":
+        return lines
+    found: list[str] = []
+    ended = False
+    for line in lines:
+        if not found or (ended and line.strip()):
+            found.append("")
+            ended = False
+        found[-1] += line
+        ended = not line.strip() and bool(found[-1].strip())
+    return found
+
+
+def sentences(text: str) -> list[str]:
+    """UAX 29, SB3 to SB998, as it comes out for the characters a, B, space, . ? and line feed."""
+    found = [""]
+    for i, c in enumerate(text):
+        before = found[-1]
+        end = re.search(r"([.?])( *)\Z", before)
+        parts = before.endswith("\n")  # SB4
+        if end and c in "aB":  # SB8a, SB9, SB10: nothing parts before a space, a line feed or another terminator
+            acronym = end[0] == "." and c == "B" and before[-2:-1] in ("a", "B")  # SB7
+            goes_on = end[1] == "." and c == "a"  # SB8
+            parts = not acronym and not goes_on
+        if parts and i:
+            found.append("")
+        found[-1] += c
+    return found if text else []
+
+
+def cut(texts: Sequence[str], unit: str, min_length: int, steps: Sequence[str]) -> tuple[list[str], list[bool]]:
+    """The texts without the pieces that an earlier one has, and which of them stay."""
+    first: dict[str, int] = {}
+    left, keep = [], []
+    for row, text in enumerate(texts):
+        rest = ""
+        for piece in pieces(text, unit):
+            content = piece.strip()
+            long = content and len(content) >= min_length
+            if not long or first.setdefault(normal_text(content, steps), row) == row:
+                rest += piece
+        left.append(rest)
+        keep.append(rest == text or bool(rest.strip()))
+    return left, keep

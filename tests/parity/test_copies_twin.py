@@ -1,4 +1,4 @@
-"""`dedup(method="exact")` and `"url"` against their slow twin."""
+"""`dedup` by whole texts, URLs and pieces against its slow twin."""
 
 from __future__ import annotations
 
@@ -148,3 +148,49 @@ def test_tracking_parameters(name: str) -> None:
     table = pa.table({"url": ["a.org/x", f"a.org/x?{name}=1", f"a.org/x?{name}x=1"], "text": ["", "", ""]})
     clusters = [0, 0, 0 if name == "utm_anything" else 2]
     assert biollm.dedup(table, method="url").cluster_id.tolist() == clusters
+
+
+LINES = st.lists(st.sampled_from(["a b", "A  b", "é", "e\u0301", "", " ", "\t", "a b\r", "Menu | Home"]), max_size=6)
+PROSE = st.text("aB .?\n", max_size=24)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    texts=st.lists(st.one_of(LINES.map("\n".join), PROSE), max_size=6),
+    unit=st.sampled_from(["line", "paragraph"]),
+    steps=st.sampled_from(["none", "nfc,case,space"]),
+    min_length=st.sampled_from([1, 2, 4]),
+    threads=st.sampled_from([1, 2]),
+)
+def test_pieces(texts: list[str], unit: str, steps: str, min_length: int, threads: int) -> None:
+    check_pieces(texts, unit, steps, min_length, threads)
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts=st.lists(PROSE, max_size=6), min_length=st.sampled_from([1, 3]))
+def test_sentences(texts: list[str], min_length: int) -> None:
+    check_pieces(texts, "sentence", "case", min_length, 1)
+
+
+def check_pieces(texts: list[str], unit: str, steps: str, min_length: int, threads: int) -> None:
+    result = biollm.dedup(
+        texts,
+        method=unit,  # type: ignore[arg-type]
+        normalize=steps,
+        min_length=min_length,
+        threads=threads,
+    )
+    left, keep = twin.cut(texts, unit, min_length, steps.split(","))
+    assert result.keep_mask.tolist() == keep
+    assert result.filter() == [text for text, kept in zip(left, keep, strict=True) if kept]
+    cut = [text.encode() for text in texts]
+    for span in reversed(result.spans().to_pylist()):
+        cut[span["row"]] = cut[span["row"]][: span["start_byte"]] + cut[span["row"]][span["end_byte"] :]
+    assert [text.decode() for text in cut] == left
+
+
+def test_pieces_of_real_texts() -> None:
+    """Question pages that repeat whole paragraphs of each other."""
+    texts = [record["answer"] for record in shared_records("text_bio/medquad_qa.jsonl.gz") if record.get("answer")]
+    for unit in ("line", "paragraph"):
+        check_pieces(texts[:4000], unit, "nfc,case,space", 32, 2)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from biollm.deduplication.cutting import Spans
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -23,6 +25,7 @@ class Clusters:
         pairs: `a`, `b` (int64 rows, a < b), `jaccard` (float64; null where it was not looked at), by (a, b).
         copies: rows whose key (shingle set, text, URL) an earlier row has.
         histogram: candidates by similarity, where there are any.
+        spans: what is to be cut, where the method looks at pieces of documents. pieces: those that it has looked at.
     """
 
     cluster_id: npt.NDArray[np.int64]
@@ -30,6 +33,8 @@ class Clusters:
     pairs: pa.Table
     copies: int
     histogram: tuple[int, ...] = ()
+    spans: Spans | None = None
+    pieces: int = 0
 
 
 class Clusterer(Protocol):

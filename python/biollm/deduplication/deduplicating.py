@@ -10,10 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from biollm.deduplication.clustering import FuzzyClusterer
-from biollm.deduplication.clusters import Clusterer
+from biollm.deduplication.clusters import Clusterer, Clusters
 from biollm.deduplication.copies import ExactClusterer, UrlClusterer
 from biollm.deduplication.folder import write_documents
-from biollm.deduplication.options import ALGORITHM_VERSION, DedupOptions, Keep, Method
+from biollm.deduplication.options import ALGORITHM_VERSION, PIECE_METHODS, DedupOptions, Keep, Method
+from biollm.deduplication.repeats import PieceFinder
 from biollm.deduplication.result import DedupResult
 from biollm.deduplication.summary import show_removed
 from biollm.document_files import begin_folder, blocks, finish_folder
@@ -39,6 +40,7 @@ def dedup(
     num_perm: int = 256,
     bands: int = 32,
     normalize: str = "none",
+    min_length: int = 32,
     url: str = "url",
     keep: Keep = "first",
     text: str | Sequence[str] = "text",
@@ -49,7 +51,7 @@ def dedup(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> DedupResult:
-    """Find duplicate documents, and keep one of each cluster.
+    """Find duplicate documents, and keep one of each cluster; or cut what earlier documents have already.
 
     `method="fuzzy"`: near-duplicates. Documents are compared as sets of shingles: n-grams of their words, lower-cased
     (`str.lower`) and otherwise as they are, so case, punctuation and spacing do not count. A document of fewer words
@@ -71,9 +73,17 @@ def dedup(
     tracking parameters (`utm_*`, `gclid`, `fbclid`, `msclkid` and their like: the reference lists them). The case of
     the path and the order of the parameters count. What has a scheme but no `//` (`doi:`, `urn:`) is compared as it is.
 
+    `method="line"`, `"paragraph"` or `"sentence"`: pieces of documents. One that an earlier document has is to be cut,
+    so that only the first document, in source order, has it (there as often as it was). A line ends with a line feed;
+    a paragraph with a blank line; a sentence as in Unicode Standard Annex 29 (one of over 4,096 bytes comes in parts).
+    White space at the ends of a piece does not count. Pieces too are compared byte for byte. What is cut is the piece
+    with the white space that separates it from the next one. `filter()` and `output` cut the texts; a document of which
+    only white space is left goes. This is line and paragraph deduplication as in CCNet (Wenzek et al. 2020) and Dolma
+    (Soldaini et al. 2024), with exact keys in place of hashes or a Bloom filter.
+
     The result is the same for any number of threads. Beside the texts `fuzzy` takes 8 bytes a band and some 100 bytes a
     document, and shingle sets of up to 32 MiB and as much a thread (or two sets of any size, 8 bytes a word); the
-    others take some 70 bytes a document.
+    others take some 70 bytes a document or piece.
 
     Args:
         source: documents as any verb takes them: list of str, Arrow, polars, pandas, `Documents`, paths, globs, URLs.
@@ -83,14 +93,17 @@ def dedup(
             N runs of letters, numbers and `_`. N is 1 to 64.
         num_perm: (fuzzy) permutations, 1 to 4096.
         bands: (fuzzy) a divisor of `num_perm`.
-        normalize: (exact) `"none"`, or some of these with commas between, done in this order: `"nfc"`, canonical
-            composition (Unicode Standard Annex 15); `"case"`, lower case (`str.lower`); `"space"`, runs of white space
-            (`str.isspace`) as one space, and none at the ends.
+        normalize: (exact, pieces) `"none"`, or some of these with commas between, done in this order: `"nfc"`,
+            canonical composition (Unicode Standard Annex 15); `"case"`, lower case (`str.lower`); `"space"`, runs of
+            white space (`str.isspace`) as one space, and none at the ends.
+        min_length: (pieces) fewest characters (code points) of a piece, without white space at its ends; shorter ones
+            stay.
         url: (url) column of the URLs; where there is none, the field of that name in the column `meta`, which readers
             of JSON Lines fill. Null and empty ones are no URL.
         keep: which document of a cluster stays: `"first"` in source order, or the `"longest"` or `"shortest"` in bytes
             of UTF-8 (among equals the first, so of texts equal without `normalize` always the first).
-        text: column of the text, or several joined by a blank line.
+            Pieces stay in the first document.
+        text: column of the text, or several joined by a blank line (pieces are cut from one).
         id: column of the ids; without one a row is known by its file and row number.
         seed: (fuzzy) draws the permutations.
         max_document_bytes: longest document, UTF-8; `None` is 256 MiB.
@@ -116,6 +129,7 @@ def dedup(
         num_perm=num_perm,
         bands=bands,
         normalize=normalize,
+        min_length=min_length,
         url=url,
         keep=keep,
         text=columns,
@@ -184,11 +198,12 @@ def dedup_source(
             inputs=tuple(inputs if inputs is not None else documents.inputs),
         ),
         _pairs=found.pairs,
+        _spans=found.spans,
         _source=source,
         _open_documents=open_documents,
     )
     documents_written = write_documents(result, folder, schema, held, unfinished) if folder is not None else {}
-    counts = _counts(result, table.column("text"), found.copies)
+    counts = _counts(result, table.column("text"), found)
     manifest = replace(result.manifest, counts=counts, wall_s=timer.wall_s, cpu_s=timer.cpu_s)
     result = replace(result, removed=show_removed(result, table.column("text")), manifest=manifest)
     return finish_folder(result, folder, documents_written, unfinished) if folder is not None else result
@@ -201,27 +216,40 @@ def _clusterer(
         return ExactClusterer(options, progress)
     if options.method == "url":
         return UrlClusterer(options, progress)
+    if options.method in PIECE_METHODS:
+        return PieceFinder(options, progress)
     return FuzzyClusterer(options, unfinished, progress, log)
 
 
-def _counts(result: DedupResult, texts: pa.ChunkedArray, copies: int) -> dict[str, int]:
+def _counts(result: DedupResult, texts: pa.ChunkedArray, found: Clusters) -> dict[str, int]:
     import numpy as np
     import pyarrow.compute as pc
 
     keep = result.keep_mask
     rows, kept = len(keep), int(keep.sum())
     text_bytes = pc.binary_length(texts).to_numpy()
-    candidates = {"candidates_compared": sum(result.histogram)} if result.method == "fuzzy" else {}
+    of_method = {
+        "clusters": int((np.bincount(result.cluster_id, minlength=rows) > 1).sum()),
+        "copies": found.copies,
+        "pairs": found.pairs.num_rows,
+    }
+    cut_bytes = np.zeros(rows, np.int64)
+    if found.spans is not None:
+        np.add.at(cut_bytes, found.spans.row, found.spans.end - found.spans.start)
+        of_method = {
+            "documents_cut": len(np.unique(found.spans.row)),
+            "pieces": found.pieces,
+            "pieces_cut": len(found.spans),
+        }
+    elif result.method == "fuzzy":
+        of_method["candidates_compared"] = sum(result.histogram)
     return {
         "documents_in": rows,
         "documents_kept": kept,
         "documents_dropped": rows - kept,
-        "clusters": int((np.bincount(result.cluster_id, minlength=rows) > 1).sum()),
-        "copies": copies,
-        **candidates,
-        "pairs": result.pairs().num_rows,
+        **of_method,
         "text_bytes_in": int(text_bytes.sum()),
-        "text_bytes_kept": int(text_bytes[keep].sum()),
+        "text_bytes_kept": int((text_bytes - cut_bytes)[keep].sum()),
     }
 
 

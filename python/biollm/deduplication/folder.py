@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biollm.deduplication.options import PIECE_METHODS
 from biollm.document_files import document_writer
 from biollm.errors import InputError
 from biollm.partial import Partial
@@ -21,7 +22,8 @@ __all__ = ["write_documents"]
 def write_documents(
     result: DedupResult, folder: Path, schema: pa.Schema, tables: Iterable[pa.Table], partial: Partial | None = None
 ) -> dict[str, str]:
-    """Writes the documents that stay, with an int64 column `cluster_id` at the end (in place of one they have).
+    """Writes the documents that stay, without what is cut from them, with an int64 column `cluster_id` at the end (in
+    place of one they have).
 
     Args:
         result: says which stay.
@@ -47,6 +49,8 @@ def write_documents(
             end = row + len(table)
             if end > len(result):
                 break
+            if result.method in PIECE_METHODS:
+                table = result.cut(table, row)
             labelled = table.select(carried).append_column(cluster_id, pa.array(result.cluster_id[row:end]))
             writer.write(labelled.filter(pa.array(result.keep_mask[row:end])))
             row = end

@@ -77,7 +77,7 @@ fn copies(texts: &Texts<'_>, first: Vec<u32>, keep: Keep, monitor: &Monitor) -> 
 }
 
 /// What rows are compared by.
-trait Keys: Sync {
+pub trait Keys: Sync {
     /// What a task keeps from row to row.
     type Scratch: Default;
 
@@ -155,7 +155,7 @@ impl Keys for Urls<'_> {
 }
 
 /// For each row the first row of the same key.
-fn first_rows<K: Keys>(keys: &K, n: usize, pool: &Pool, monitor: &Monitor) -> Result<Vec<u32>> {
+pub fn first_rows<K: Keys>(keys: &K, n: usize, pool: &Pool, monitor: &Monitor) -> Result<Vec<u32>> {
     monitor.set_total(2 * n as u64);
     let hashes = pool.map_chunks(n, GRAIN, monitor, |rows| {
         let mut scratch = K::Scratch::default();

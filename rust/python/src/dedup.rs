@@ -3,7 +3,7 @@
 use crate::border::{self, Count, Real, Text};
 use crate::buffers::{Buffer, TextChunks, Words};
 use biollm_core::{Error, Pool, limits};
-use biollm_dedup::{Clusters, Copies, Keep, MinHash, Options, Shingling, Unit};
+use biollm_dedup::{Clusters, Copies, Keep, MinHash, Options, PieceUnit, Pieces, Shingling, Unit};
 use biollm_text::Normalization;
 use pyo3::prelude::*;
 
@@ -166,6 +166,59 @@ fn dedup_url(
     Ok(same(copies))
 }
 
+/// Repeated pieces by (row, start): row, first byte, end, first row (int64 each); whether a row stays (uint8, one a row);
+/// pieces looked at.
+type Repeated = (Buffer, Buffer, Buffer, Buffer, Buffer, u64);
+
+/// Finds the pieces of texts that an earlier text has. `progress(done, total)` counts two units a piece.
+#[pyfunction]
+#[pyo3(signature = (
+    texts, *, unit, min_length, nfc, case, space, max_document_bytes=None, threads=None, progress=None
+))]
+#[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
+fn dedup_pieces(
+    py: Python<'_>,
+    texts: TextChunks,
+    unit: Text<'_>,
+    min_length: Count,
+    nfc: bool,
+    case: bool,
+    space: bool,
+    max_document_bytes: Option<Count>,
+    threads: Option<Count>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Repeated> {
+    let unit = unit.0.to_string();
+    let found = border::run(py, progress, move |monitor| {
+        let limit = document_limit(max_document_bytes)?;
+        let unit = match unit.as_str() {
+            "line" => PieceUnit::Line,
+            "paragraph" => PieceUnit::Paragraph,
+            "sentence" => PieceUnit::Sentence,
+            _ => {
+                let message = format!("unit is {unit:?}: give \"line\", \"paragraph\" or \"sentence\"");
+                return Err(Error::input("unit", message));
+            }
+        };
+        let pool = Pool::new(threads.map(Count::size))?;
+        let texts = texts.texts(limit, &pool, monitor)?;
+        let options = Pieces {
+            unit,
+            min_length: min_length.size(),
+            normalization: Normalization { nfc, case, space },
+        };
+        biollm_dedup::dedup_pieces(&texts, options, &pool, monitor)
+    })?;
+    Ok((
+        found.row.into(),
+        found.start.into(),
+        found.end.into(),
+        found.first_row.into(),
+        found.keep.into(),
+        found.pieces,
+    ))
+}
+
 fn same(copies: Copies) -> Same {
     (copies.cluster.into(), copies.representative.into(), copies.copies)
 }
@@ -207,5 +260,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(dedup_signatures, module)?)?;
     module.add_function(wrap_pyfunction!(dedup_fuzzy, module)?)?;
     module.add_function(wrap_pyfunction!(dedup_exact, module)?)?;
-    module.add_function(wrap_pyfunction!(dedup_url, module)?)
+    module.add_function(wrap_pyfunction!(dedup_url, module)?)?;
+    module.add_function(wrap_pyfunction!(dedup_pieces, module)?)
 }
