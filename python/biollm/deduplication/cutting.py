@@ -50,7 +50,11 @@ class Spans:
         return slice(first, last)
 
     def cut(self, texts: pa.Array | pa.ChunkedArray, first_row: int = 0) -> pa.ChunkedArray:
-        """`texts`, of which the first is that of `first_row`, without the spans; of the type they have."""
+        """`texts`, of which the first is that of `first_row`, without the spans; of the type they have.
+
+        Raises:
+            InputError: the spans do not fit the texts.
+        """
         import pyarrow as pa
 
         kind = texts.type
@@ -74,6 +78,9 @@ class Spans:
         data = np.frombuffer(data_buffer, np.uint8)[offsets[0] : offsets[-1]]
         offsets = offsets - offsets[0]
         rows = self.row[at] - first_row
+        if (self.end[at] > np.diff(offsets)[rows]).any():
+            message = "the source has not the rows and texts the result was made of: pass the same source"
+            raise InputError(message, field="source")
         # Spans lie apart, or end where the next begins: +1 and -1 there make nothing of each other.
         steps = np.zeros(len(data) + 1, np.int8)
         np.add.at(steps, offsets[rows] + self.start[at], 1)
@@ -96,7 +103,7 @@ def cut_source(source: Any, spans: Spans, text: str, *, open_documents: Callable
         open_documents: makes `Documents` of paths and streams, as the verb did.
 
     Raises:
-        InputError: the source has no such column.
+        InputError: the source has no such column, or other texts. For a stream it is raised as it is read.
     """
     import pyarrow as pa
 
