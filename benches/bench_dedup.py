@@ -252,3 +252,46 @@ def test_duckdb_distinct(benchmark: Any, column: Any) -> None:
         return len(connection.sql("select distinct text from documents").to_arrow_table())
 
     measure_distinct(benchmark, column, run)
+
+
+@pytest.mark.benchmark(group="dedup.url")
+def test_url(benchmark: Any) -> None:
+    """A million URLs of a hundred bytes, of which three in ten are other ways to write one before."""
+    import pyarrow as pa
+
+    rng = random.Random(1)
+    urls: list[str] = []
+    for i in range(1_000_000):
+        page = rng.randrange(i) if i and rng.random() < 0.3 else i
+        start = rng.choice(("https://www.", "http://", "HTTPS://"))
+        end = rng.choice(("", "/", "?utm_source=feed", "#results"))
+        urls.append(f"{start}journal{page % 997}.example.org/articles/{page:09}/effects-of-treatment-on-survival{end}")
+    table = pa.table({"url": urls, "text": pa.array(["a text"]).take(pa.array([0] * len(urls)))})
+    cpu = []
+
+    def run() -> None:
+        began = time.process_time()
+        biollm.dedup(table, method="url", threads=1)
+        cpu.append(time.process_time() - began)
+
+    benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+    benchmark.extra_info.update(million_urls_per_cpu_s=round(len(urls) / 1e6 / statistics.median(cpu), 2))
+
+
+@pytest.mark.benchmark(group="dedup.pieces")
+@pytest.mark.parametrize("method", ["line", "paragraph", "sentence"])
+def test_pieces(benchmark: Any, method: Any) -> None:
+    """The answers of MedQuAD, eight times over, each time with another last line."""
+    answers = [record["answer"] for record in shared_records("text_bio/medquad_qa.jsonl.gz") if record["answer"]]
+    column = text_array([f"{answer}\nNumber {copy} {i}." for copy in range(8) for i, answer in enumerate(answers)])
+    cpu, cut = [], []
+
+    def run() -> None:
+        began = time.process_time()
+        cut.append(len(biollm.dedup(column, method=method, threads=1).spans()))
+        cpu.append(time.process_time() - began)
+
+    benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+    benchmark.extra_info.update(
+        mb=round(column.nbytes / 1e6), mb_per_cpu_s=round(column.nbytes / 1e6 / statistics.median(cpu)), cut=cut[-1]
+    )

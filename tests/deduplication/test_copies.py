@@ -10,11 +10,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
+from typer.testing import CliRunner
 
 import biollm
+from biollm.cli.verbs import verb_command
 from biollm.deduplication import DedupOptions
 from biollm.errors import ConfigError, InputError, LimitError
 from biollm.manifest import Manifest
+from biollm.recipe import run
 from biollm.results import Summary
 
 TEXTS = ["Heart failure", "heart  failure", "Heart failure", "", "other", "", "HEART FAILURE "]
@@ -205,3 +209,39 @@ def test_a_million_equal_documents() -> None:
     result = biollm.dedup(pa.array(["the same again"]).take(pa.array([0] * 1_000_000)), method="exact")
     assert result.keep_mask.sum() == 1
     assert result.manifest.counts["copies"] == 999_999
+
+
+RECIPE = """
+[[stage]]
+name = "equal"
+verb = "dedup"
+inputs = ["*.jsonl"]
+method = "exact"
+normalize = "case,space"
+
+[[stage]]
+name = "lines"
+verb = "dedup"
+inputs = ["equal"]
+method = "line"
+min_length = 5
+"""
+
+
+def test_the_command_and_the_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"text": text, "url": url} for text, url in zip(TEXTS, URLS, strict=True)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    alone = typer.Typer(add_completion=False)
+    alone.command("dedup")(verb_command("dedup"))
+    found = CliRunner().invoke(alone, [str(path), "-o", str(tmp_path / "out"), "--method", "url", "--keep", "longest"])
+    assert found.exit_code == 0, found.output
+    assert Manifest.read(tmp_path / "out").options["method"] == "url"
+    assert pq.read_table(tmp_path / "out" / "documents").num_rows == 5
+    found = CliRunner().invoke(alone, [str(path), "-o", str(tmp_path / "no"), "--method", "simhash"])
+    assert found.exit_code != 0
+    assert 'must be one of "fuzzy", "exact", "url"' in found.output
+    (tmp_path / "r.toml").write_text(RECIPE)
+    folder = run(tmp_path / "r.toml", output=tmp_path / "run").folder
+    assert pq.read_table(folder / "equal" / "documents")["text"].to_pylist() == ["Heart failure", "", "other"]
+    assert Manifest.read(folder / "lines").options["min_length"] == 5

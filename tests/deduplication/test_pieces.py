@@ -115,8 +115,16 @@ def test_the_folder(tmp_path: Path) -> None:
     kept = pq.read_table(tmp_path / "out" / "documents")
     assert (kept["id"].to_pylist(), kept["text"].to_pylist()) == (list("abdef"), LEFT)
     decisions = pq.read_table(tmp_path / "out" / "decisions.parquet").to_pylist()
-    assert decisions[1] == {"id": "b", "keep": True, "pieces_cut": 1, "reason": None}
-    assert decisions[2] == {"id": "c", "keep": False, "pieces_cut": 1, "reason": "nothing is left"}
+    kept_one = {"id": "b", "keep": True, "cluster_id": 1, "representative": 1, "pieces_cut": 1, "reason": None}
+    assert decisions[1] == kept_one
+    assert decisions[2] == {
+        "id": "c",
+        "keep": False,
+        "cluster_id": 2,
+        "representative": -1,
+        "pieces_cut": 1,
+        "reason": "nothing is left",
+    }
     manifest = Manifest.read(tmp_path / "out")
     assert dict(manifest.options) == {**OPTIONS, "keep": "first", "text": "text", "id": "id"}
     size = sum(len(text.encode()) for text in LEFT)

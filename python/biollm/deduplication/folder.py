@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biollm.deduplication.options import PIECE_METHODS
 from biollm.document_files import document_writer
 from biollm.errors import InputError
 from biollm.partial import Partial
@@ -49,9 +48,9 @@ def write_documents(
             end = row + len(table)
             if end > len(result):
                 break
-            if result.method in PIECE_METHODS:
-                table = result.cut(table, row)
-            labelled = table.select(carried).append_column(cluster_id, pa.array(result.cluster_id[row:end]))
+            labelled = (
+                result.cut(table, row).select(carried).append_column(cluster_id, pa.array(result.cluster_id[row:end]))
+            )
             writer.write(labelled.filter(pa.array(result.keep_mask[row:end])))
             row = end
         else:

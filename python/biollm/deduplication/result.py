@@ -182,32 +182,28 @@ class DedupResult(RowDecisions):
         )
 
     def decisions(self) -> pa.Table:
-        """One row a document: `id`, `keep`, `cluster_id`, `representative` (a row), `reason` (null where it stays).
-
-        Of methods that cut pieces: `id`, `keep`, `pieces_cut`, `reason`.
+        """One row a document: `id`, `keep`, `cluster_id`, `representative` (a row), `reason` (null where it stays); of
+        methods that cut pieces also `pieces_cut`, before `reason`.
         """
         import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc
 
         keep = pa.array(self.keep_mask)
-        if self._spans is not None:
-            reason = pc.if_else(
-                keep, pa.scalar(None, pa.large_string()), pa.scalar("nothing is left", pa.large_string())
-            )
-            pieces = np.bincount(self._spans.row, minlength=len(self))
-            return pa.table({"id": self.ids, "keep": keep, "pieces_cut": pa.array(pieces), "reason": reason})
-        kept_ids = self.ids.take(pa.array(self.representative))
-        words, blank, none = (pa.scalar(value, pa.large_string()) for value in ("duplicate of", " ", None))
-        reason = pc.if_else(keep, none, pc.binary_join_element_wise(words, kept_ids, blank))
         columns = {
             "id": self.ids,
             "keep": keep,
             "cluster_id": pa.array(self.cluster_id),
             "representative": pa.array(self.representative),
-            "reason": reason,
         }
-        return pa.table(columns)
+        words, blank, none = (pa.scalar(value, pa.large_string()) for value in ("duplicate of", " ", None))
+        if self._spans is not None:
+            columns["pieces_cut"] = pa.array(np.bincount(self._spans.row, minlength=len(self)))
+            reason = pc.if_else(keep, none, pa.scalar("nothing is left", pa.large_string()))
+        else:
+            kept_ids = self.ids.take(pa.array(self.representative))
+            reason = pc.if_else(keep, none, pc.binary_join_element_wise(words, kept_ids, blank))
+        return pa.table(columns | {"reason": reason})
 
     def spans(self) -> pa.Table:
         """What is cut, by (row, start): `row`, `start_byte`, `end_byte` (int64), bytes of UTF-8 in the row's text.
