@@ -133,9 +133,9 @@ URL = "HTTPS://www.Example.org:443/a/./b/../%7eabstracts/%e2/?utm_source=x&id={}
 
 
 def _prepare_url(size: int) -> Call:
-    urls = _chunk(*(URL.format(i % 100).encode() for i in range(256)))
-    texts = _chunk(*(b"x" * (i % 7) for i in range(256)))
-    return partial(_of_one_url, [urls] * max(1, size >> 1), [texts] * max(1, size >> 1), threads=2)
+    urls = _chunk(*(URL.format(i % 1000).encode() for i in range(4096)))
+    texts = _chunk(*(b"x" * (i % 7) for i in range(4096)))
+    return partial(_of_one_url, [urls] * max(1, size >> 3), [texts] * max(1, size >> 3), threads=2)
 
 
 def _malformed_exact(rng: random.Random) -> Iterator[Call]:

@@ -133,7 +133,11 @@ class DedupOptions:
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """What `normalize` does, in the order in which it is done."""
+        """What `normalize` does, in the order in which it is done.
+
+        Raises:
+            ConfigError: it names something else.
+        """
         steps = self.normalize.split(",") if self.normalize != "none" else []
         if any(step not in STEPS for step in steps) or len(set(steps)) != len(steps):
             message = f"normalize is {self.normalize!r}: give 'none', or some of 'nfc,case,space'"

@@ -393,7 +393,7 @@ mod tests {
         for one in ALPHABET {
             for two in ALPHABET {
                 check(&format!("{one}{two}"));
-                for three in ALPHABET {
+                for three in ALPHABET.iter().step_by(3) {
                     check(&format!("{one}{two}{three}"));
                 }
             }
