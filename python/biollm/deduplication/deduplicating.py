@@ -83,7 +83,7 @@ def dedup(
 
     The result is the same for any number of threads. Beside the texts `fuzzy` takes 8 bytes a band and some 100 bytes a
     document, and shingle sets of up to 32 MiB and as much a thread (or two sets of any size, 8 bytes a word); the
-    others take some 70 bytes a document or piece.
+    others take some 40 bytes a document, or 60 a piece.
 
     Args:
         source: documents as any verb takes them: list of str, Arrow, polars, pandas, `Documents`, paths, globs, URLs.
