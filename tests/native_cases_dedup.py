@@ -109,7 +109,137 @@ def _malformed_signing(rng: random.Random) -> Iterator[Call]:
         yield partial(_signed, [(bad, data, rows)])
 
 
+STEPS = {"nfc": True, "case": True, "space": True}
+
+
+def _equal(texts: Any, **options: Any) -> list[bytes | int]:
+    found = _native.dedup_exact(texts, **{**STEPS, "keep": "first", **options})
+    return [part if isinstance(part, int) else bytes(part) for part in found]
+
+
+def _of_one_url(urls: Any, texts: Any, **options: Any) -> list[bytes | int]:
+    found = _native.dedup_url(urls, texts, **{"keep": "longest", **options})
+    return [part if isinstance(part, int) else bytes(part) for part in found]
+
+
+def _prepare_exact(size: int) -> Call:
+    # Marks that compose, capital sigmas and spaces: nothing goes the fast way.
+    texts = [f"{TEXT * 8} e\u0301 \u1100\u1161  {family} ".encode() * 4 for family in range(64)] * 2
+    long = (TEXT * min(16 * size, 1 << 18)).encode()
+    return partial(_equal, [_chunk(*texts)] * max(1, size >> 2) + [_chunk(long)] * max(1, size >> 10), threads=2)
+
+
+URL = "HTTPS://www.Example.org:443/a/./b/../%7eabstracts/%e2/?utm_source=x&id={}&fbclid=y#part"
+
+
+def _prepare_url(size: int) -> Call:
+    urls = _chunk(*(URL.format(i % 1000).encode() for i in range(4096)))
+    texts = _chunk(*(b"x" * (i % 7) for i in range(4096)))
+    return partial(_of_one_url, [urls] * max(1, size >> 3), [texts] * max(1, size >> 3), threads=2)
+
+
+def _malformed_exact(rng: random.Random) -> Iterator[Call]:
+    valid = [_chunk(b"a b", b"A  b")]
+    for value in ODD_VALUES:
+        yield partial(_equal, value)
+        yield partial(_equal, [value])
+        for name in (*STEPS, "keep", "max_document_bytes", "threads"):
+            yield partial(_equal, valid, **{name: value})
+        if not callable(value):
+            yield partial(_equal, valid, progress=value)
+    offsets, data, rows = _chunk(TEXT.encode(), b"", TEXT.encode())
+    for bad in mutations(data, rng, 100):
+        yield partial(_equal, [(offsets, bad, rows)])
+    for bad in mutations(offsets, rng, 100):
+        yield partial(_equal, [(bad, data, rows)])
+    # Made to be slow somewhere: marks without end, sigmas whose word has no end, spaces, many copies.
+    for unit in (
+        "\u0301",
+        "\u0323\u0301",
+        "\u1161",
+        "Σ",
+        "Σ'",
+        "Σ\u0301",
+        "\u3000",
+        "\n",
+        "İ",
+        "\u212b",
+        "a\u0301",
+        "가\u11a8",
+    ):
+        yield partial(_equal, [_chunk((unit * (1 << 17)).encode())])
+    yield partial(_equal, [_chunk(*[b""] * 20_000)])
+
+
+def _malformed_url(rng: random.Random) -> Iterator[Call]:
+    urls, texts = [_chunk(URL.encode(), b"", b"doi:10.1/x")], [_chunk(b"a", b"b", b"c")]
+    for value in ODD_VALUES:
+        yield partial(_of_one_url, value, texts)
+        yield partial(_of_one_url, urls, [value])
+        for name in ("keep", "max_document_bytes", "threads"):
+            yield partial(_of_one_url, urls, texts, **{name: value})
+    yield partial(_of_one_url, urls, texts * 2)
+    for bad in mutations(URL.encode(), rng, 150):
+        yield partial(_of_one_url, [_chunk(bad, bad, bad)], texts)
+    for unit in (
+        "/",
+        "/..",
+        "/a",
+        "?",
+        "&",
+        "#",
+        ":",
+        "@",
+        "%",
+        "%2e",
+        "%2e/",
+        ".",
+        "www.",
+        "&utm_=",
+        "//",
+        "[",
+        "é",
+        "a:",
+    ):
+        for start in ("", "http://a.org/", "//a.org?"):
+            yield partial(_of_one_url, [_chunk((start + unit * (1 << 16)).encode())], [_chunk(b"")])
+
+
+PIECES = {"unit": "sentence", "min_length": 4, **STEPS}
+
+
+def _repeated(texts: Any, **options: Any) -> list[bytes | int]:
+    found = _native.dedup_pieces(texts, **{**PIECES, **options})
+    return [part if isinstance(part, int) else bytes(part) for part in found]
+
+
+def _prepare_pieces(size: int) -> Call:
+    return partial(_repeated, _column(size), threads=2)
+
+
+def _malformed_pieces(rng: random.Random) -> Iterator[Call]:
+    valid = [_chunk(b"a b. C d.", b"A  b. x")]
+    for value in ODD_VALUES:
+        yield partial(_repeated, value)
+        yield partial(_repeated, [value])
+        for name in (*PIECES, "max_document_bytes", "threads"):
+            yield partial(_repeated, valid, **{name: value})
+    offsets, data, rows = _chunk(TEXT.encode(), b"", TEXT.encode())
+    for bad in mutations(data, rng, 100):
+        yield partial(_repeated, [(offsets, bad, rows)], unit=rng.choice(("line", "paragraph", "sentence")))
+    for bad in mutations(offsets, rng, 100):
+        yield partial(_repeated, [(bad, data, rows)])
+    # Made to be slow somewhere: what a segmentation looks far ahead for, blank lines, one piece over and over.
+    for unit in (".", ".)", ". ", ".;", "a", "a. ", "\n", " \n", "\r", "a\n", "\u0301", "한", "\u3000"):
+        for kind in ("line", "paragraph", "sentence"):
+            yield partial(_repeated, [_chunk(*[(unit * (1 << 14)).encode()] * 2)], unit=kind, min_length=1)
+    yield partial(_repeated, [_chunk(("." + ")" * (1 << 16)).encode())])
+
+
 DEDUP_CASES = [
+    NativeCase("dedup_pieces", "long", _prepare_pieces, _malformed_pieces),
+    NativeCase("dedup_exact", "long", _prepare_exact, _malformed_exact),
+    NativeCase("dedup_url", "long", _prepare_url, _malformed_url),
     NativeCase("dedup_fuzzy", "long", _prepare, _malformed),
     NativeCase("dedup_signatures", "long", _prepare_signing, _malformed_signing),
 ]

@@ -12,8 +12,11 @@ __all__ = [
     "__version__",
     "available_threads",
     "count_words",
+    "dedup_exact",
     "dedup_fuzzy",
+    "dedup_pieces",
     "dedup_signatures",
+    "dedup_url",
     "gopher_statistics",
     "hash_bytes",
     "hash_file",
@@ -211,6 +214,53 @@ def dedup_signatures(
     progress: _Progress | None = None,
 ) -> Buffer:
     """Signs texts for `dedup_fuzzy`, which takes those of a multiple of 128 texts: bands + 3 values (uint64) a text."""
+
+def dedup_exact(
+    texts: list[tuple[object, object, int]],
+    *,
+    nfc: bool,
+    case: bool,
+    space: bool,
+    keep: str,
+    max_document_bytes: int | None = None,
+    threads: int | None = None,
+    progress: _Progress | None = None,
+) -> tuple[Buffer, Buffer, int]:
+    """Clusters equal texts: as they are, or composed (`nfc`), in lower case (`case`), with single spaces (`space`).
+
+    Cluster ids and representatives (int64, a row each); rows whose text an earlier row has.
+    """
+
+def dedup_url(
+    urls: list[tuple[object, object, int]],
+    texts: list[tuple[object, object, int]],
+    *,
+    keep: str,
+    max_document_bytes: int | None = None,
+    threads: int | None = None,
+    progress: _Progress | None = None,
+) -> tuple[Buffer, Buffer, int]:
+    """Clusters texts whose URLs are equal once normalised; one with an empty URL is alone. Gives what `dedup_exact`
+    does.
+    """
+
+def dedup_pieces(
+    texts: list[tuple[object, object, int]],
+    *,
+    unit: str,
+    min_length: int,
+    nfc: bool,
+    case: bool,
+    space: bool,
+    max_document_bytes: int | None = None,
+    threads: int | None = None,
+    progress: _Progress | None = None,
+) -> tuple[Buffer, Buffer, Buffer, Buffer, Buffer, int]:
+    """Finds the pieces of texts that an earlier text has: `unit` is "line", "paragraph" or "sentence".
+
+    By (row, start): row, first byte, end, first row (int64 each); whether a row stays (uint8, one a row); pieces looked
+    at.
+    """
 
 # --- select ---------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -97,6 +98,12 @@ def match_key(verb: str, algorithm_version: int, options: Mapping[str, Any], inp
 
 def package_versions() -> dict[str, str]:
     """The versions that a result may depend on, package → version: recorded, never matched."""
+    return dict(_package_versions())
+
+
+@functools.cache
+def _package_versions() -> dict[str, str]:
+    # Looked up once a process: a look costs some 25 ms, as much as deduplicating 50 MB.
     versions = {"python": platform.python_version()}
     for package in ("biollm", "numpy", "pyarrow", "torch", "safetensors"):
         try:

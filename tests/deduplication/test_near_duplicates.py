@@ -101,6 +101,31 @@ def test_copies_of_abstracts_are_found(abstracts: list[dict[str, Any]], shingle:
     assert len({int(result.cluster_id[i]) for i in bases}) == len(bases) == 900
 
 
+def test_equal_abstracts_are_found_and_no_others(abstracts: list[dict[str, Any]]) -> None:
+    result = biollm.dedup([r["text"] for r in abstracts], method="exact")
+    row = {record["id"]: i for i, record in enumerate(abstracts)}
+    copies = [r for r in abstracts if r["kind"] == "exact"]
+    pairs = {tuple(sorted((row[r["id"]], row[r["of"]]))) for r in copies}
+    assert {(p["a"], p["b"]) for p in result.pairs().to_pylist()} == pairs
+    assert len(pairs) == 75
+
+
+def test_sentences_of_abstracts_are_left_once(abstracts: list[dict[str, Any]]) -> None:
+    """What is cut stands in an earlier abstract, and a copy that comes after its base goes whole."""
+    texts = [r["text"] for r in abstracts]
+    result = biollm.dedup(texts, method="sentence")
+    row = {record["id"]: i for i, record in enumerate(abstracts)}
+    later = [row[r["id"]] for r in abstracts if r["kind"] == "exact" and row[r["id"]] > row[r["of"]]]
+    assert len(later) > 20
+    assert not result.keep_mask[later].any()
+    seen = "\n".join(texts)
+    spans = result.spans().to_pylist()
+    assert len(spans) > 1000
+    for span in spans[::20]:
+        piece = texts[span["row"]].encode()[span["start_byte"] : span["end_byte"]].decode().strip()
+        assert seen.index(piece) < sum(len(text) + 1 for text in texts[: span["row"]])
+
+
 def test_similarities_are_the_stored_ones(abstracts: list[dict[str, Any]]) -> None:
     """The stored figures are those of lower-cased runs of letters, digits and _."""
     result = biollm.dedup([r["text"] for r in abstracts], threshold=0.5, shingle="alnum:5")

@@ -29,7 +29,7 @@ if typing.TYPE_CHECKING:
 SENTENCES: Final[Mapping[str, str]] = types.MappingProxyType(
     {
         "read": "Read files into documents.",
-        "dedup": "Remove near-duplicate documents.",
+        "dedup": "Remove duplicate and near-duplicate documents, or what they repeat.",
         "select": "Keep the documents that pass quality rules.",
         "tokenize": "Write documents as token shards.",
         "train": "Train a Llama-style model on token shards, or tune one on rows.",

@@ -1,4 +1,5 @@
-"""Deduplication: near-duplicate documents by MinHash LSH, every candidate verified by its exact Jaccard similarity.
+"""Deduplication: near-duplicate documents by MinHash LSH, every candidate verified by its exact Jaccard similarity;
+documents of equal text; documents of one URL; lines, paragraphs and sentences that an earlier document has.
 
 `dedup` is the verb; its result is a `DedupResult`.
 """

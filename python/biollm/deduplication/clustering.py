@@ -1,4 +1,6 @@
-"""From texts to clusters; with work in progress, what is found out of each group of documents is kept."""
+"""From texts to clusters of near-duplicates; with work in progress, what is found out of each group of documents is
+kept.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from biollm import _native
-from biollm.columns import large_string, text_chunks
+from biollm.columns import large_string, text_chunks, values
+from biollm.deduplication.clusters import Clusters
 from biollm.deduplication.options import DedupOptions
 from biollm.document_files import at_row
 from biollm.errors import BiollmError
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from biollm.results import Progress
 
-__all__ = ["GROUP_BYTES", "Clusterer", "Clusters"]
+__all__ = ["GROUP_BYTES", "FuzzyClusterer"]
 
 #: Arrow bytes of the texts whose signatures are kept together: what a killed run signs again, at most.
 GROUP_BYTES: Final = 128 << 20
@@ -29,7 +32,7 @@ _CLUSTERS: Final = "clusters"
 
 
 @dataclass(frozen=True)
-class Clusters:
+class _Found:
     """What `dedup_fuzzy` gives: buffers, and a count.
 
     Attributes:
@@ -52,8 +55,21 @@ class Clusters:
         """All but the count."""
         return (self.cluster_id, self.representative, self.a, self.b, self.jaccard, self.histogram)
 
+    def clusters(self) -> Clusters:
+        """The same as arrays."""
+        import pyarrow as pa
 
-class Clusterer:
+        kinds = {"a": "int64", "b": "int64", "jaccard": "float64"}
+        return Clusters(
+            cluster_id=values(self.cluster_id, "int64"),
+            representative=values(self.representative, "int64"),
+            pairs=pa.table({name: pa.array(values(getattr(self, name), kind)) for name, kind in kinds.items()}),
+            copies=self.copies,
+            histogram=tuple(values(self.histogram, "uint64").tolist()),
+        )
+
+
+class FuzzyClusterer:
     """Takes texts as they come, and gives their clusters.
 
     Without work in progress all is done at the end, in one call. With it, full groups of documents are signed as they
@@ -72,7 +88,7 @@ class Clusterer:
         self._options = options
         self._partial = partial
         self._progress = progress
-        self._found: Clusters | None = None
+        self._found: _Found | None = None
         self._signatures: list[Any] = []
         self._signed = 0
         self._came = 0
@@ -82,14 +98,15 @@ class Clusterer:
             self._take_up(partial)
             partial.resume(self._signed, "documents", log)
 
-    def add(self, texts: pa.ChunkedArray) -> None:
-        """Takes `texts`, a column of the next documents.
+    def add(self, block: pa.Table) -> None:
+        """Takes a `block` of the next documents.
 
         Raises:
             LimitError: a document is too long (`row`).
         """
         if self._partial is None:
             return
+        texts = block.column("text")
         signed = min(len(texts), max(0, self._signed - self._came))
         self._came += len(texts)
         for chunk in large_string(texts).slice(signed).chunks:
@@ -104,10 +121,11 @@ class Clusterer:
         Raises:
             LimitError: as `add`.
         """
-        if self._found is not None:
-            return self._found
+        return (self._found or self._find(texts)).clusters()
+
+    def _find(self, texts: pa.ChunkedArray) -> _Found:
         options = self._options
-        found = Clusters(
+        found = _Found(
             *_native.dedup_fuzzy(
                 text_chunks(texts),
                 threshold=options.threshold,
@@ -168,7 +186,7 @@ class Clusterer:
         """What an earlier run has found out."""
         if (piece := partial.kept(_CLUSTERS)) is not None:
             cluster_id, representative, a, b, jaccard, histogram = piece.parts
-            self._found = Clusters(cluster_id, representative, a, b, jaccard, histogram, piece.facts["copies"])
+            self._found = _Found(cluster_id, representative, a, b, jaccard, histogram, piece.facts["copies"])
             self._signed = piece.facts["rows"]
             return
         for piece in partial.kept_run(_SIGNATURES):

@@ -21,7 +21,8 @@ __all__ = ["write_documents"]
 def write_documents(
     result: DedupResult, folder: Path, schema: pa.Schema, tables: Iterable[pa.Table], partial: Partial | None = None
 ) -> dict[str, str]:
-    """Writes the documents that stay, with an int64 column `cluster_id` at the end (in place of one they have).
+    """Writes the documents that stay, without what is cut from them, with an int64 column `cluster_id` at the end (in
+    place of one they have).
 
     Args:
         result: says which stay.
@@ -47,7 +48,9 @@ def write_documents(
             end = row + len(table)
             if end > len(result):
                 break
-            labelled = table.select(carried).append_column(cluster_id, pa.array(result.cluster_id[row:end]))
+            labelled = (
+                result.cut(table, row).select(carried).append_column(cluster_id, pa.array(result.cluster_id[row:end]))
+            )
             writer.write(labelled.filter(pa.array(result.keep_mask[row:end])))
             row = end
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from biollm.deduplication.options import PIECE_METHODS
 from biollm.deduplication.result import DedupResult, RemovedPair
 from biollm.results import Sample, Scalar, Series, Summary, Table
 
@@ -38,17 +39,33 @@ def summarize(result: DedupResult) -> Summary:
         "dropped_fraction": dropped / documents if documents else None,
         "text_bytes_in": int(counts["text_bytes_in"]),
         "text_bytes_kept": int(counts["text_bytes_kept"]),
-        "clusters": int(counts["clusters"]),
-        "same_shingles_as_an_earlier_document": int(counts["copies"]),
-        "candidates_compared": int(counts["candidates_compared"]),
-        "verified_pairs": int(counts["pairs"]),
-        "threshold": float(result.manifest.options["threshold"]),
+        **_method_facts(result),
     }
-    tables = [_sizes_table(result), _largest_table(result)]
+    tables = [_sizes_table(result), _largest_table(result)] if "clusters" in counts else []
     if result.sources is not None:
         tables.append(_sources_table(result))
     samples = tuple(Sample(shown.title, shown.text) for shown in result.removed)
-    return Summary("dedup", facts, tuple(tables), (_similarities(result),), samples)
+    series = (_similarities(result),) if result.method == "fuzzy" else ()
+    return Summary("dedup", facts, tuple(tables), series, samples)
+
+
+def _method_facts(result: DedupResult) -> dict[str, Scalar]:
+    counts, options = result.manifest.counts, result.manifest.options
+    if result.method in PIECE_METHODS:
+        names = ("documents_cut", "pieces", "pieces_cut")
+        return {name: int(counts[name]) for name in names} | {"normalize": str(options["normalize"])}
+    clusters: dict[str, Scalar] = {"clusters": int(counts["clusters"])}
+    copies = int(counts["copies"])
+    if result.method == "exact":
+        return clusters | {"same_text_as_an_earlier_document": copies, "normalize": str(options["normalize"])}
+    if result.method == "url":
+        return clusters | {"same_url_as_an_earlier_document": copies}
+    return clusters | {
+        "same_shingles_as_an_earlier_document": copies,
+        "candidates_compared": int(counts["candidates_compared"]),
+        "verified_pairs": int(counts["pairs"]),
+        "threshold": float(options["threshold"]),
+    }
 
 
 def _cluster_sizes(result: DedupResult) -> Any:
@@ -96,7 +113,8 @@ def _sources_table(result: DedupResult) -> Table:
     total = np.bincount(codes, minlength=len(names))
     kept = np.bincount(codes[result.keep_mask], minlength=len(names))
     # What goes to a document of another source, and so says that two sources overlap.
-    elsewhere = np.bincount(codes[codes != codes[result.representative]], minlength=len(names))
+    instead = np.where(result.representative < 0, np.arange(len(result)), result.representative)
+    elsewhere = np.bincount(codes[codes != codes[instead]], minlength=len(names))
     order = np.argsort(-total, kind="stable")
     listed = [(names[i], [i]) for i in order[:MAX_SOURCES].tolist()]
     if len(order) > MAX_SOURCES:
@@ -120,9 +138,12 @@ def show_removed(result: DedupResult, texts: pa.ChunkedArray) -> tuple[RemovedPa
     """A few removed documents beside what they are like: those nearest to the threshold, others over all rows."""
     import numpy as np
 
+    if result.method in PIECE_METHODS:
+        return _show_cut(result, texts)
     shown = {}
     pairs = result.pairs()
-    for i in np.argsort(pairs.column("jaccard").to_numpy(), kind="stable")[:NEAREST_SHOWN].tolist():
+    nearest = NEAREST_SHOWN if result.method == "fuzzy" else 0
+    for i in np.argsort(pairs.column("jaccard").to_numpy(), kind="stable")[:nearest].tolist():
         a, b, jaccard = (pairs.column(name)[i].as_py() for name in ("a", "b", "jaccard"))
         kept = result.keep_mask[b] and not result.keep_mask[a]
         row, other = (a, b) if kept else (b, a)
@@ -132,6 +153,20 @@ def show_removed(result: DedupResult, texts: pa.ChunkedArray) -> tuple[RemovedPa
         row = int(removed[i])
         shown.setdefault((row, int(result.representative[row])), "the document kept for it")
     return tuple(_show(result, texts, row, other, relation) for (row, other), relation in shown.items())
+
+
+def _show_cut(result: DedupResult, texts: pa.ChunkedArray) -> tuple[RemovedPair, ...]:
+    """A few of the spans, over all rows."""
+    import numpy as np
+
+    spans = result.spans()
+    shown = []
+    count = min(NEAREST_SHOWN + SPREAD_SHOWN, len(spans))
+    for i in np.linspace(0, len(spans) - 1, count).astype(int).tolist():
+        row, start, end = (spans.column(name)[i].as_py() for name in ("row", "start_byte", "end_byte"))
+        piece = texts[row].as_buffer()[start:end].to_pybytes().decode()
+        shown.append(RemovedPair(f"row {row}, id {result.ids[row].as_py()}: a {result.method} cut", _excerpt(piece, 0)))
+    return tuple(shown)
 
 
 def _show(result: DedupResult, texts: pa.ChunkedArray, row: int, other: int, relation: str) -> RemovedPair:

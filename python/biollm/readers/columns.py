@@ -161,10 +161,13 @@ class ColumnMapper:
         return pc.if_else(pc.is_null(ids), self._made_up(first, len(batch)), ids).cast(pa.large_string())
 
     def _made_up(self, first: int, rows: int) -> pa.Array:
+        import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        numbers = pa.array(range(first, first + rows), pa.int64()).cast(pa.large_string())
+        numbers = pa.array(np.arange(first, first + rows, dtype=np.int64)).cast(pa.large_string())
+        if not self._id_prefix:
+            return numbers
         empty, prefix = (pa.scalar(text, pa.large_string()) for text in ("", self._id_prefix))
         return pc.binary_join_element_wise(prefix, numbers, empty)
 

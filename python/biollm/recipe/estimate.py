@@ -164,15 +164,20 @@ def _read_shares(manifest: Manifest, before: Volume, size_bytes: float) -> dict[
 def _dedup_seconds(options: Options, came: Volume, table: Table) -> float | None:
     if came.text_bytes is None:
         return None
-    each = table["s_per_byte"] + table["s_per_byte_and_permutation"] * float(options["num_perm"])
+    each = table["s_per_byte"] + table["s_per_byte_and_permutation"] * _permutations(options)
     return table["fixed_s"] + came.text_bytes * each
 
 
 def _dedup_memory(options: Options, came: Volume, table: Table) -> float | None:
     if came.documents is None:
         return None
-    each = table["memory_per_document"] + table["memory_per_permutation"] * float(options["num_perm"])
+    each = table["memory_per_document"] + table["memory_per_permutation"] * _permutations(options)
     return table["memory_fixed"] + came.documents * each
+
+
+def _permutations(options: Options) -> float:
+    """Those of the fuzzy method; the others are bound by reading and writing."""
+    return float(options["num_perm"]) if options.get("method", "fuzzy") == "fuzzy" else 0.0
 
 
 def _select_seconds(options: Options, came: Volume, table: Table) -> float | None:

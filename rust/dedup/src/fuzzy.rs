@@ -2,6 +2,7 @@
 
 use crate::exact::{SequenceHash, first_equal};
 use crate::groups::Groups;
+use crate::keep::{Keep, representatives};
 use crate::minhash::MinHash;
 use crate::shingles::Shingling;
 use crate::signatures::{self, GRAIN, Signatures, sign};
@@ -12,17 +13,6 @@ use biollm_text::Texts;
 
 /// Buckets verified by one task.
 const VERIFY_GRAIN: usize = 32;
-
-/// Which document of a cluster is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// The one in the smallest row.
-    First,
-    /// The one of most bytes; among equals the smallest row.
-    Longest,
-    /// The one of fewest bytes; among equals the smallest row.
-    Shortest,
-}
 
 /// What decides the clusters.
 #[derive(Clone, Copy, Debug)]
@@ -254,25 +244,7 @@ fn name_clusters(
     let n = texts.len();
     let mut cluster = limits::with_capacity(n, "clusters")?;
     cluster.extend((0..n as u32).map(|row| i64::from(clusters.find(row))));
-    let mut kept = limits::with_capacity(n, "clusters")?;
-    kept.extend(0..n as i64);
-    if keep != Keep::First {
-        monitor.check()?;
-        for row in 0..n {
-            let best: &mut i64 = &mut kept[cluster[row] as usize];
-            let (bytes, best_bytes) = (texts.get(row).len(), texts.get(*best as usize).len());
-            let better = if keep == Keep::Longest {
-                bytes > best_bytes
-            } else {
-                bytes < best_bytes
-            };
-            if better {
-                *best = row as i64;
-            }
-        }
-    }
-    let mut representative = limits::with_capacity(n, "clusters")?;
-    representative.extend(cluster.iter().map(|&root| kept[root as usize]));
+    let representative = representatives(texts, &cluster, keep, monitor)?;
     Ok((cluster, representative))
 }
 
