@@ -140,7 +140,7 @@ def _fit(
             world,
             path=output / FOLDER_NAME,
             total=plan.total_steps,
-            arithmetic=arithmetic(placement, options, world),
+            arithmetic=arithmetic(placement, processes=world.size, engine=options.engine),
             log=log,
         )
         keeper.find()

@@ -85,13 +85,13 @@ def deterministic_algorithms(enabled: bool | None, placement: Placement) -> Iter
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
-def arithmetic(placement: Placement, options: TrainOptions, world: World) -> dict[str, str | int]:
+def arithmetic(placement: Placement, *, processes: int = 1, engine: str = "ddp") -> dict[str, str | int]:
     """What else the last bits of a sum depend on, beside software and options that always count: the processor, the
     threads on it, and the processes that share the batch.
     """
     known: dict[str, str | int] = {}
-    if world.size > 1:
-        known |= {"processes": world.size, "engine": options.engine}
+    if processes > 1:
+        known |= {"processes": processes, "engine": engine}
     if placement.device.type == "cuda":
         return {"processor": torch.cuda.get_device_name(placement.device), **known}
     kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
