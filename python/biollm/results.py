@@ -49,8 +49,9 @@ class Series:
     name: str = ""
     """Series of one title are drawn into one chart and told apart by name."""
     low: tuple[float, ...] = ()
+    """Lower end of the interval at each place; empty where there are none."""
     high: tuple[float, ...] = ()
-    """Ends of the interval at each place; both empty where there are none."""
+    """Upper ends."""
 
 
 @dataclass(frozen=True)
