@@ -12,11 +12,11 @@ import pytest
 
 from biollm.alignment.corpus import SafetyCorpus
 from biollm.demo.abstracts import grammar
-from biollm.demo.conversations import ASKED, COLUMNS, FILES, facts, generate_rows, write_rows
+from biollm.demo.conversations import FILES, KINDS, WORDINGS, facts, generate_rows, is_for_questions, write_rows
 from biollm.demo.corpus import SIZES, generate
 
 # Changes with any word of the tables: then raise CORPUS_VERSION.
-SHA256 = "a8f6455a58dfa8a0861ba2849bb1f1473a779eb7bdf8a3d73dd0dececddda7b5"
+SHA256 = "4fd42e2eddb5db98100b175f22e80719780b537c0ccf694e012cc03b91c1bd4e"
 
 
 @pytest.fixture(scope="module")
@@ -51,32 +51,30 @@ def test_each_file_has_what_its_stage_takes(rows: dict[str, Any]) -> None:
         assert all(all(row.values()) for row in of_file), name
 
 
-def test_right_answers_follow_from_the_word_tables_of_the_sample(rows: dict[str, Any], texts: list[str]) -> None:
+def test_right_answers_follow_from_the_names_in_the_sample(rows: dict[str, Any], texts: list[str]) -> None:
     everything = "\n".join(texts)
-    kind_of = {name: kind for kind, column in COLUMNS.items() for f in grammar().fields for name in f[column]}
-    field_of = {name: f["name"] for f in grammar().fields for column in COLUMNS.values() for name in f[column]}
+    kinds = {name: kind for kind, column in KINDS.items() for words in grammar().fields for name in words[column]}
+    assert sum(len(words[column]) for column in KINDS.values() for words in grammar().fields) == len(kinds)
     assert len({row["id"] for row in rows["questions.jsonl"]}) == len(rows["questions.jsonl"])
     for row in rows["questions.jsonl"]:
-        asked, _, name = row["id"].partition(" of ")
-        assert name in everything
-        assert name in row["question"]
-        right = row["options"][row["answer_idx"]]
-        assert right == (f"a {kind_of[name]}" if asked == "kind" else field_of[name])
+        assert row["id"] in everything
+        assert row["id"] in row["question"]
+        assert row["options"][row["answer_idx"]] == kinds[row["id"]]
         assert len(set(row["options"].values())) == 4
     places = Counter(row["answer_idx"] for row in rows["questions.jsonl"])
     assert all(places[letter] for letter in "ABCD"), "the place of the right answer tells it"
 
 
-def test_the_questions_are_asked_in_other_words(rows: dict[str, Any]) -> None:
-    prompts = {row["prompt"] for row in rows["conversations.jsonl"]}
-    assert not {row["question"] for row in rows["questions.jsonl"]} & {p.removeprefix("Question: ") for p in prompts}
-    assert all(len(set(wordings)) == len(wordings) >= 3 for wordings in ASKED.values())
-
-
-def test_no_name_is_of_two_kinds_or_fields(texts: list[str]) -> None:
+def test_no_conversation_asks_for_a_name_of_the_questions(rows: dict[str, Any], texts: list[str]) -> None:
+    asked = {row["prompt"]: row["answer"] for row in rows["conversations.jsonl"]}
     known = facts(texts)
-    assert len({(fact.name, fact.asked) for fact in known}) == len(known) > 300
     assert facts([]) == []
+    shares = Counter(is_for_questions(fact, 0) for fact in known)
+    assert 0.3 < shares[True] / len(known) < 0.5
+    for fact in known:
+        prompts = [wording.format(name=fact.name) for wording in WORDINGS]
+        answers = {asked.get(prompt) for prompt in prompts}
+        assert answers == ({None} if is_for_questions(fact, 0) else {f"Answer: {fact.kind}."})
 
 
 def test_nothing_that_is_measured_is_tuned_on(rows: dict[str, Any], texts: list[str]) -> None:

@@ -211,7 +211,7 @@ def demo(
     debug: Debug = False,
     log_level: LogLevel = None,
 ) -> None:
-    """Take a generated sample all the way to generated text.
+    """Take a generated sample all the way to an aligned, quantized, measured model.
 
     The sample has planted duplicates and noise, and what dedup and select make of them is scored. Without network.
     """
@@ -221,11 +221,11 @@ def demo(
 
         with progress_bars(voice) as bars:
             result = run_demo(output, size=size, overwrite=overwrite, progress=bars)
-        _say_run(voice, result.run, score=result.score)
+        _say_run(voice, result.run, score=result.score, card=result.card)
 
 
-def _say_run(voice: Voice, result: Any, score: Any = None) -> None:
-    """One line a stage, the score of a demo, and where the report lies."""
+def _say_run(voice: Voice, result: Any, score: Any = None, card: Path | None = None) -> None:
+    """One line a stage, the score of a demo, and where its card and the report lie."""
     from biollm.cli.console import summary_text
     from biollm.report.markup import seconds
 
@@ -234,6 +234,8 @@ def _say_run(voice: Voice, result: Any, score: Any = None) -> None:
         voice.say(f"{stage.name.ljust(width)}  {_how(stage, seconds)}")
     if score is not None:
         voice.say(summary_text(score.summary()))
+    if card is not None:
+        voice.say(f"→ {card}")
     voice.say(f"→ {result.report}")
     stages = [
         {
@@ -249,6 +251,8 @@ def _say_run(voice: Voice, result: Any, score: Any = None) -> None:
         for stage in result.stages
     ]
     value = {"output": str(result.folder), "report": str(result.report), "warnings": list(result.warnings)}
+    if card is not None:
+        value["card"] = str(card)
     voice.result({**value, "stages": stages, **({"score": score.to_dict()} if score is not None else {})})
 
 

@@ -1,9 +1,9 @@
 """What the stages behind pretraining learn from and are measured on: conversations, preference pairs, prompts,
-harmless answers, and multiple-choice questions about the words of the abstracts.
+harmless answers, and multiple-choice questions about the names in the abstracts.
 
 Everyday questions, with answers of which some are harmful, are `biollm.alignment.SafetyCorpus`. The others are of the
-sample: abstracts asked for by their titles, none of which lies among its documents, and what the names in it are: a
-drug, gene or disease, and of which field. The multiple-choice questions ask the same in other words.
+sample: abstracts asked for by their titles, none of which lies among its documents, and what a name is: a drug, a gene,
+a disease. A name is asked for in conversations or in the multiple-choice questions, never in both.
 """
 
 import json
@@ -24,29 +24,28 @@ FILES: Final = ("conversations.jsonl", "pairs.jsonl", "prompts.jsonl", "harmless
 OPTIONS: Final = 4
 FIRST_UNSEEN: Final = 1_000_000
 """Abstracts from this number on lie in no sample."""
-COLUMNS: Final[Mapping[str, str]] = {"drug": "drugs", "gene": "genes", "disease": "diseases", "symptom": "symptoms"}
-"""Kind of a name → column of the word tables."""
-ASKED: Final[Mapping[str, tuple[str, ...]]] = {
-    "kind": ("What kind of name is {name}?", "What is {name}?", "Tell me what {name} is.", "Say what {name} means."),
-    "field": (
-        "To which field of medicine does {name} belong?",
-        "Which field is {name} from?",
-        "Name the field of {name}.",
-        "Who knows about {name}?",
-    ),
+KINDS: Final[Mapping[str, str]] = {
+    "a drug": "drugs",
+    "a gene": "genes",
+    "a disease": "diseases",
+    "a symptom": "symptoms",
+    "a tissue": "tissues",
+    "a test": "tests",
 }
-"""What is asked → wordings: the first in the multiple-choice questions, the others in conversations."""
+"""Kind of a name → column of the word tables."""
+WORDINGS: Final = ("What is {name}?", "Tell me what {name} is.", "Say what {name} means.")
+IN_QUESTIONS: Final = 40
+"""Percent of the names that only the multiple-choice questions ask for."""
 TITLE: Final = "Write the abstract of this study: {title}"
 EXAM: Final = "Write an exam question about {name}, and its answer."
 
 
 @dataclass(frozen=True)
 class Fact:
-    """What a name of the abstracts is: `asked` is "kind" or "field", `answer` the right answer."""
+    """That a `name` is of a `kind`."""
 
     name: str
-    asked: str
-    answer: str
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -62,34 +61,35 @@ class Amounts:
 
 
 def facts(texts: Iterable[str]) -> list[Fact]:
-    """The facts about names that stand in `texts`, in the order of the word tables."""
+    """The names that stand in `texts`, in the order of the word tables."""
     everything = "\n".join(texts)
-    return [
-        fact
-        for words in grammar().fields
-        for kind, column in COLUMNS.items()
-        for name in words[column]
-        if name in everything
-        for fact in (Fact(name, "kind", f"a {kind}"), Fact(name, "field", words["name"]))
-    ]
+    tables = grammar().fields
+    named = {name: kind for kind, column in KINDS.items() for words in tables for name in words[column]}
+    return [Fact(name, kind) for name, kind in named.items() if name in everything]
+
+
+def is_for_questions(fact: Fact, seed: int) -> bool:
+    """Whether only the multiple-choice questions ask for a name."""
+    return Rng(seed, "asked", fact.name).chance(IN_QUESTIONS)
 
 
 def questions(known: Sequence[Fact], seed: int, most: int) -> list[Row]:
-    """Multiple-choice questions as MedQA has them, `most` of the facts."""
+    """Multiple-choice questions as MedQA has them, of the names that are for them."""
     rows: list[Row] = []
-    choices = {asked: sorted({fact.answer for fact in known if fact.asked == asked}) for asked in ASKED}
     for fact in known:
-        rng = Rng(seed, "question", fact.name, fact.asked)
-        options = rng.sample([other for other in choices[fact.asked] if other != fact.answer], OPTIONS - 1)
+        if not is_for_questions(fact, seed):
+            continue
+        rng = Rng(seed, "question", fact.name)
+        options = rng.sample([kind for kind in KINDS if kind != fact.kind], OPTIONS - 1)
         place = rng.below(OPTIONS)
-        options.insert(place, fact.answer)
+        options.insert(place, fact.kind)
         rows.append(
             {
-                "id": f"{fact.asked} of {fact.name}",
-                "question": ASKED[fact.asked][0].format(name=fact.name),
-                "options": dict(zip("ABCD", options, strict=False)),
+                "id": fact.name,
+                "question": rng.choice(WORDINGS).format(name=fact.name),
+                "options": dict(zip("ABCD", options, strict=True)),
                 "answer_idx": "ABCD"[place],
-                "subject": fact.asked,
+                "subject": fact.kind.removeprefix("a "),
             }
         )
     Rng(seed, "questions").shuffle(rows)
@@ -97,14 +97,17 @@ def questions(known: Sequence[Fact], seed: int, most: int) -> list[Row]:
 
 
 def conversations(known: Sequence[Fact], corpus: SafetyCorpus, abstracts: int, seed: int) -> list[Row]:
-    """Conversations to tune on: the corpus's, each fact in several wordings, and `abstracts` asked for by title.
+    """Conversations to tune on: the corpus's, each name that is for them in all wordings, and `abstracts` asked for by
+    title.
 
     The latter are there so that what was learned in pretraining is not forgotten.
     """
     rows: list[Row] = [{"prompt": row["prompt"], "answer": row["answer"]} for row in corpus.texts if "prompt" in row]
     for fact in known:
-        for words in ASKED[fact.asked][1:]:
-            question, answer = words.format(name=fact.name), f"Answer: {fact.answer}."
+        if is_for_questions(fact, seed):
+            continue
+        for wording in WORDINGS:
+            question, answer = wording.format(name=fact.name), f"Answer: {fact.kind}."
             rows.append({"prompt": question, "answer": answer})
             rows.append({"prompt": EXAM.format(name=fact.name), "answer": f"Question: {question}\n{answer}"})
     for index in range(abstracts):
