@@ -66,7 +66,7 @@ SIZES: Mapping[str, Size] = MappingProxyType(
             hard_negatives=260,
             of_each_defect=55,
             files=4,
-            beyond=Amounts(conversations=3600, abstracts=800, pairs=1500, prompts=192, harmless=150, questions=200),
+            beyond=Amounts(conversations=3600, abstracts=600, pairs=1500, prompts=192, harmless=150, questions=200),
         ),
     }
 )
