@@ -26,6 +26,11 @@ def _modules_are_not_garbage() -> Iterator[None]:
     gc.unfreeze()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    message = "a finished `biollm demo --size tiny`, which the tests of the demo then look at instead of making one"
+    parser.addoption("--tiny-demo", type=Path, metavar="FOLDER", help=message)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # `--benchmark-disable` in addopts would make `--benchmark-only` exit with 4, so it is decided here.
     option = config.option

@@ -1,12 +1,13 @@
 """kill -9 at random moments of the demo's recipe, and what the run is in the end.
 
-The recipe runs once uncut. Then it runs in another folder and is killed: its whole process group, by SIGKILL, at N
-moments drawn evenly over its work; after each kill it is started again. Asserted:
+The recipe, up to the text that the pretrained model writes, runs once uncut. Then it runs in another folder and is
+killed: its whole process group, by SIGKILL, at N moments drawn evenly over its work; after each kill it is started
+again. Asserted:
 
 - after each kill, and all the time beside by a watcher: no visible file is torn (each opens, and is what the manifest
   or index beside it says);
 - at the end every output of every stage has the checksum of the uncut run's, and `model.safetensors` the same bytes
-  (of `generate`, whose files note seconds, all but those is compared);
+  (of `continue`, whose files note seconds, all but those is compared);
 - no stage that had finished before a kill ran again;
 - no resumption of training repeated more steps than there are between two of its checkpoints.
 
@@ -42,6 +43,8 @@ COMMAND = [sys.executable, "-c", "from biollm.cli import main; main()", "run"]
 CHECKPOINT_EVERY = {"tiny": 10, "small": 20}
 #: Runs that ended before their kill are begun anew in an empty folder; so often at most.
 MOST_LIVES = 6
+#: The last stage that is run: those behind it begin anew after a kill, and take most of the demo's time.
+LAST = "continue"
 WATCH_EVERY_S = 0.05
 
 
@@ -186,10 +189,10 @@ def timeless(path: Path) -> Any:
     """The content of an output that notes how long it took, without that; of any other its bytes, `None` for none."""
     if not path.is_file():
         return None
-    if path.parent.name == "generate" and path.name == "completions.jsonl":
+    if path.parent.name == LAST and path.name == "completions.jsonl":
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
-    if path.parent.name == "generate" and path.name == "summary.json":
+    if path.parent.name == LAST and path.name == "summary.json":
         facts = json.loads(path.read_bytes())["facts"]
         return {key: value for key, value in facts.items() if "per second" not in key}
     return path.read_bytes()
@@ -210,7 +213,7 @@ def compare(uncut: Path, cut: Path) -> list[str]:
         counts = [{k: v for k, v in m["counts"].items() if not k.endswith("_s")} for m in (expected, got)]
         if counts[0] != counts[1] or expected["options"] != got["options"]:
             found.append(f"{name}: counts or options are not those of the uncut run")
-    model = "train/model.safetensors"
+    model = "pretrain/model.safetensors"
     if (uncut / model).read_bytes() != (cut / model).read_bytes():
         found.append(f"{model}: not the bytes of the uncut run's")
     return found
@@ -259,14 +262,21 @@ def live(run: Run, uncut: Path, folder: Path, moments: list[float], startup: flo
         life.resumptions[name] = manifest["resumptions"] if manifest else []
         if (folder / name / ".partial").exists():
             life.failures.append(f"{name}: work in progress is left behind")
-    for resumption in life.resumptions.get("train", []):
+    for resumption in life.resumptions.get("pretrain", []):
         repeated = resumption["done"] - resumption["kept"]
         if repeated > every:
-            life.failures.append(f"train: {repeated} steps repeated, there is a checkpoint every {every}")
-    in_training = sum(kill.stage == "train" and kill.reached > 0 for kill in life.kills)
-    if in_training and not life.resumptions.get("train"):
-        life.failures.append(f"train: killed {in_training} times after its first step, but no resumption is noted")
+            life.failures.append(f"pretrain: {repeated} steps repeated, there is a checkpoint every {every}")
+    in_training = sum(kill.stage == "pretrain" and kill.reached > 0 for kill in life.kills)
+    if in_training and not life.resumptions.get("pretrain"):
+        life.failures.append(f"pretrain: killed {in_training} times after its first step, but no resumption is noted")
     return life
+
+
+def up_to(name: str, recipe: str) -> str:
+    """The stages of a recipe up to one."""
+    begin, *stages = recipe.split("[[stage]]")
+    last = next(i for i, stage in enumerate(stages) if f'name = "{name}"' in stage)
+    return "[[stage]]".join([begin, *stages[: last + 1]])
 
 
 def _run_again(finished: dict[str, tuple[int, int]], folder: Path, when: str) -> list[str]:
@@ -301,10 +311,10 @@ def _measure(options: argparse.Namespace, work: Path) -> int:
 
     every = options.checkpoint_every or CHECKPOINT_EVERY[options.size]
     recipe = work / "recipe.toml"
-    recipe.write_text(recipe_text(options.size))
+    recipe.write_text(up_to(LAST, recipe_text(options.size)))
     write_sample(work / "sample", options.size)
     # What compiling takes is not what is tested.
-    settings = [f"train.checkpoint_every={every}", f"train.threads={options.threads}", "generate.compile=false"]
+    settings = [f"pretrain.checkpoint_every={every}", f"pretrain.threads={options.threads}", f"{LAST}.compile=false"]
     uncut = work / "uncut"
     whole_s = Run(recipe, uncut, settings, work / "uncut.log").whole()
     stages = read_json(uncut / "run.json")["stages"]

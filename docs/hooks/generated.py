@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-COMMANDS: Final = ("run", "report", "demo")
+COMMANDS: Final = ("run", "report", "card", "demo")
 """Commands beside the verbs."""
 
 _KINDS: Final = MappingProxyType({"files": "files (paths, globs, URLs)"})

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from biollm.inference import LLM, Classifier, Completion, generate
     from biollm.quantization import quantize
     from biollm.readers import read
+    from biollm.report import card
     from biollm.selection import Selection, select
     from biollm.tokenization import Shards, Tokenizer, tokenize
     from biollm.training import Checkpoint, train
@@ -50,6 +51,7 @@ else:
         "Shards": "tokenization",
         "Tokenizer": "tokenization",
         "align": "alignment",
+        "card": "report",
         "dedup": "deduplication",
         "evaluate": "evaluation",
         "generate": "inference",
@@ -83,6 +85,7 @@ __all__ = [
     "Shards",
     "Tokenizer",
     "align",
+    "card",
     "dedup",
     "evaluate",
     "generate",

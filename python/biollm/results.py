@@ -48,6 +48,10 @@ class Series:
     kind: Literal["line", "bar"] = "line"
     name: str = ""
     """Series of one title are drawn into one chart and told apart by name."""
+    low: tuple[float, ...] = ()
+    """Lower end of the interval at each place; empty where there are none."""
+    high: tuple[float, ...] = ()
+    """Upper ends."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Summary:
                     "y": list(s.y),
                     "kind": s.kind,
                     "name": s.name,
+                    **({"low": list(s.low), "high": list(s.high)} if s.low else {}),
                 }
                 for s in self.series
             ],
@@ -147,8 +152,11 @@ def _series(data: Mapping[str, Any]) -> Series:
         raise ValueError(f"the series {title!r} has {len(x)} places and {len(y)} values")
     if kind not in ("line", "bar"):
         raise ValueError(f"the series {title!r} is of kind {kind!r}, not line or bar")
+    low, high = (tuple(_real(_scalar(value)) for value in _list(data.get(end, []))) for end in ("low", "high"))
+    if len(low) != len(high) or len(low) not in (0, len(y)):
+        raise ValueError(f"the series {title!r} has {len(y)} values, but {len(low)} and {len(high)} ends of intervals")
     labels = (_text(data["x_label"]), _text(data["y_label"]))
-    return Series(title, *labels, x, tuple(_real(value) for value in y), kind, _text(data["name"]))
+    return Series(title, *labels, x, tuple(_real(value) for value in y), kind, _text(data["name"]), low, high)
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from biollm.demo.abstracts import compile_sentence, grammar, render
+from biollm.demo.conversations import FILES
 from biollm.demo.corpus import NEAR, Document, generate, measured_pairs, sample_files, write_sample
 from biollm.demo.defects import BOILERPLATE, NOISE
 from biollm.demo.edits import Band, near_duplicate, sentences
@@ -200,7 +201,7 @@ def test_the_generator_shares_nothing_with_the_rules() -> None:
     import biollm.demo
 
     folder = Path(biollm.demo.__path__[0])
-    for name in ("rng", "abstracts", "edits", "defects", "corpus", "truth", "score"):
+    for name in ("rng", "abstracts", "edits", "defects", "corpus", "conversations", "truth", "score"):
         source = (folder / f"{name}.py").read_text("utf-8")
         assert not re.search(r"^\s*(from|import) biollm\.(selection|deduplication|_native)", source, re.M), name
 
@@ -213,9 +214,9 @@ def test_an_unknown_size_is_refused() -> None:
 def test_written_files(tmp_path: Path, tiny: list[Document], tiny_pairs: list[SimilarPair]) -> None:
     write_sample(tmp_path / "sample", "tiny")
     names = sorted(path.name for path in (tmp_path / "sample").iterdir())
-    assert names == ["part-0.jsonl.gz", "part-1.jsonl.gz", "part-2.jsonl.gz", "truth.parquet"]
+    assert names == sorted(["part-0.jsonl.gz", "part-1.jsonl.gz", "part-2.jsonl.gz", "truth.parquet", *FILES])
     rows = []
-    for name in names[:-1]:
+    for name in (name for name in names if name.endswith(".gz")):
         with gzip.open(tmp_path / "sample" / name, "rt", encoding="utf-8") as lines:
             rows += [json.loads(line) for line in lines]
     assert [row["text"] for row in rows] == [document.text for document in tiny]

@@ -11,13 +11,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from biollm.demo.run import demo
+from biollm.manifest import Manifest
+from biollm.models.checkpoints import read_config
 
-STAGES = ("read", "dedup", "select", "tokenize", "train", "generate")
+DATA = ("read", "dedup", "select", "tokenize")
+CHECKPOINTS = ("pretrain", "instruct", "align", "int8", "int4")
+STAGES = (*DATA, "pretrain", "continue", "before", *CHECKPOINTS[1:], "answer", "after")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished tiny demo, made by the command in a process of its own."""
+def folder(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
+    """A finished tiny demo: that of --tiny-demo, else made by the command in a process of its own."""
+    if (made := pytestconfig.getoption("--tiny-demo")) is not None:
+        assert (made / "report.html").is_file(), "--tiny-demo names no finished demo"
+        return Path(made)
     folder = tmp_path_factory.mktemp("demo") / "out"
     command = [sys.executable, "-c", "from biollm.cli import main; main()"]
     done = subprocess.run(
@@ -28,6 +35,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_bytes().splitlines()]
 
 
 def summary(folder: Path, stage: str) -> dict[str, Any]:
@@ -63,20 +74,57 @@ def test_selection_finds_what_statistics_can_find(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_model_learns_more_than_word_frequencies(folder: Path) -> None:
-    facts = summary(folder, "train")
+    facts = summary(folder, "pretrain")
     assert facts["nats_below_unigram"] >= 1.0
     assert facts["validation_loss_nats"] == pytest.approx(facts["unigram_entropy_nats"] - facts["nats_below_unigram"])
-    completions = [json.loads(line) for line in (folder / "generate" / "completions.jsonl").read_bytes().splitlines()]
+    completions = rows(folder / "continue" / "completions.jsonl")
     assert len(completions) == 3
-    assert all(len(completion["text"].split()) > 20 for completion in completions)
+    # One that ends early is no fault of the model's.
+    assert sum(len(completion["text"].split()) > 20 for completion in completions) >= 2
+
+
+@pytest.mark.slow
+def test_every_stage_takes_what_the_one_before_it_left(folder: Path) -> None:
+    manifests = {stage: Manifest.read(folder / stage) for stage in STAGES}
+    assert [manifests[name].kind for name in CHECKPOINTS] == ["checkpoint"] * 5
+    # The template of the tuning goes through all the way, and the tokenizer from the shards on.
+    for name in ("align", "int8", "int4"):
+        template = (folder / name / "chat_template.jinja").read_bytes()
+        assert template == (folder / "instruct" / "chat_template.jinja").read_bytes()
+    for name in CHECKPOINTS:
+        assert (folder / name / "tokenizer.json").read_bytes() == (folder / "tokenize" / "tokenizer.json").read_bytes()
+    assert [read_config(folder / name).quantization is None for name in CHECKPOINTS] == [True] * 3 + [False] * 2
+    weights = [(folder / name / "model.safetensors").stat().st_size for name in ("align", "int8", "int4")]
+    assert weights == sorted(weights, reverse=True)
+    answers = rows(folder / "answer" / "completions.jsonl")
+    assert len(answers) == 2
+    assert all(1 <= len(answer["token_ids"]) <= 24 for answer in answers)
+
+
+@pytest.mark.slow
+def test_both_evaluations_measure_the_same(folder: Path) -> None:
+    found = [json.loads((folder / name / "evaluation.json").read_bytes()) for name in ("before", "after")]
+    domains = [{domain["domain"]: domain["tokens"] for domain in evaluation["domains"]} for evaluation in found]
+    assert domains[0] == domains[1]
+    assert {"harmless", "journals", "preprints", "repository", "crawl"} == set(domains[0])
+    assert [[task["items"] for task in evaluation["tasks"]] for evaluation in found] == [[40]] * 2
+
+
+@pytest.mark.slow
+def test_the_card_tells_the_way_from_the_files_to_the_last_checkpoint(folder: Path) -> None:
+    card = (folder / "int4" / "README.md").read_text("utf-8")
+    assert " → ".join((*DATA, "pretrain", "instruct", "align", "int4")) in card
+    for words in ("`conversations.jsonl`", "`pairs.jsonl`", "What must not get worse", "modelled", "`after` measured"):
+        assert words in card, words
+    assert "Not found" not in card
+    assert str(folder) not in card
 
 
 @pytest.mark.slow
 def test_the_truth_stays_outside_the_stages(folder: Path) -> None:
     """No stage has read it, and no column of what is kept tells of it."""
     for stage in STAGES:
-        manifest = (folder / stage / "manifest.json").read_text("utf-8")
-        assert "truth" not in manifest
+        assert "truth" not in (folder / stage / "manifest.json").read_text("utf-8")
     kept = pq.read_table(folder / "select" / "documents")
     assert not {"kind", "how", "original", "jaccard", "pairs"} & set(kept.column_names)
 
@@ -86,9 +134,28 @@ def test_the_report_stands_alone(folder: Path) -> None:
     page = (folder / "report.html").read_text("utf-8")
     assert "Against the planted truth" in page
     assert all(f'id="stage-{stage}"' in page for stage in STAGES)
-    assert not re.search(r"""\b(?:src|href)=(?!["']?#)""", page)
+    assert re.findall(r"""\b(?:src|href)=(?!["']?#)["']([^"']*)""", page) == [
+        "int4/README.md"
+    ]  # a link, nothing loaded
     assert "@import" not in page
     assert "url(" not in page
+
+
+@pytest.mark.slow
+def test_the_report_plots_each_stage(folder: Path) -> None:
+    page = (folder / "report.html").read_text("utf-8")
+    sections = dict(re.findall(r'<section id="([\w-]+)">(.*?)</section>', page, re.DOTALL))
+    for section, words in {
+        "evaluations": ("Accuracy", "Bits a byte", "perplexity, harmless", "before (pretrain)", "after (int4)"),
+        "stage-pretrain": ("Loss", "Learning rate", "interpolated bigram", "<polyline"),
+        "stage-instruct": ("Loss", "validation", "<polyline"),
+        "stage-align": ("Score of ppo", "KL to the start", "Losses of ppo", "Loss of the reward model", "whisker"),
+        "stage-int8": ("Before and after", "perplexity of held-out documents", "Relative output error"),
+        "stage-int4": ("Before and after", "Model card", "int4/README.md"),
+        "stage-after": ("Perplexity by domain", "Questions", "95 %", "whisker"),
+    }.items():
+        for word in words:
+            assert word in sections[section], (section, word)
 
 
 @pytest.mark.slow

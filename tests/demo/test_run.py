@@ -48,7 +48,7 @@ def test_its_own_folder_is_taken_up_again(tmp_path: Path) -> None:
 def test_overwrite_clears_another_sample_and_nothing_else(tmp_path: Path) -> None:
     sample = tmp_path / "sample"
     sample.mkdir()
-    for name in ("part-0.jsonl.gz", "part-3.jsonl.gz", "truth.parquet"):
+    for name in ("part-0.jsonl.gz", "part-3.jsonl.gz", "pairs.jsonl", "truth.parquet"):
         (sample / name).write_bytes(b"old")
     (tmp_path / "recipe.toml").write_text(recipe_text("small"))
     (tmp_path / "notes.txt").write_text("mine")
@@ -85,6 +85,10 @@ def test_a_whole_sample_is_known_again(tmp_path: Path) -> None:
     assert not sample_is_written(tmp_path, "tiny")
     part.write_bytes(data)
     assert sample_is_written(tmp_path, "tiny")
+    pairs = (tmp_path / "pairs.jsonl").read_bytes()
+    (tmp_path / "pairs.jsonl").write_bytes(pairs[:-2])
+    assert not sample_is_written(tmp_path, "tiny")
+    (tmp_path / "pairs.jsonl").write_bytes(pairs)
     (tmp_path / "part-9.jsonl.gz").write_bytes(b"")  # the recipe's glob would read it
     assert not sample_is_written(tmp_path, "tiny")
     (tmp_path / "part-9.jsonl.gz").unlink()

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import biollm
+from biollm.demo.conversations import FILES
 from biollm.manifest import Manifest
 from biollm.readers import as_documents
-from biollm.recipe import plan, read_recipe, run
+from biollm.recipe import VERBS, plan, read_recipe, run
 from shared_data import shared_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,11 +23,21 @@ RECIPES = sorted([*(ROOT / "recipes").glob("*.toml"), *(ROOT / "python/biollm/de
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_is_understood(path: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed: pip install 'biollm[train]'")
-    (tmp_path / "a.jsonl.gz").write_bytes(b"")
-    reads = [stage.name for stage in read_recipe(path).stages if stage.verb == "read"]
+    (tmp_path / "sample").mkdir()
+    for name in ("a.jsonl.gz", *(f"sample/{name}" for name in FILES)):
+        (tmp_path / name).write_bytes(b"")
+    recipe = tmp_path / path.name
+    recipe.write_bytes(path.read_bytes())
+    reads = [stage.name for stage in read_recipe(recipe).stages if stage.verb == "read"]
     assert reads
-    nodes = plan(read_recipe(path, [f'{name}.inputs=["{tmp_path}/a.jsonl.gz"]' for name in reads]))
-    assert [node.stage.verb for node in nodes][-1] == "generate"
+    nodes = plan(read_recipe(recipe, [f'{name}.inputs=["{tmp_path}/a.jsonl.gz"]' for name in reads]))
+    assert {"tokenize", "train", "generate"} <= {node.stage.verb for node in nodes}
+
+
+def test_the_recipes_of_the_demo_have_every_verb() -> None:
+    for path in RECIPES:
+        if path.is_relative_to(ROOT / "python"):
+            assert {stage.verb for stage in read_recipe(path).stages} == set(VERBS)
 
 
 def test_real_documents_become_a_model_that_writes(tmp_path: Path) -> None:

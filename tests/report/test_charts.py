@@ -111,3 +111,26 @@ def test_numbers_and_durations() -> None:
         "x",
     ]
     assert [seconds(s) for s in (0.123, 12.34, 185, 7800)] == ["0.12 s", "12.3 s", "3 min 5 s", "2 h 10 min"]
+
+
+def whiskers(root: ElementTree.Element) -> list[tuple[float, float]]:
+    """Where the whiskers of lying bars begin and end, in percent from the left."""
+    styles = [span.get("style") or "" for span in root.iter("span") if span.get("class") == "whisker"]
+    ends = (re.fullmatch(r"left:([\d.]+)%;right:([\d.]+)%", style) for style in styles)
+    return [(float(end[1]), 100 - float(end[2])) for end in ends if end is not None]
+
+
+def test_intervals_are_drawn_as_whiskers() -> None:
+    names, y = ("before alignment", "after alignment"), (0.5, 0.2)
+    root = drawn(Series("Harm", "lexicon", "share", names, y, kind="bar", low=(0.4, 0.1), high=(0.8, 0.3)))
+    assert whiskers(root) == [pytest.approx((50.0, 100.0)), pytest.approx((12.5, 37.5))]
+    root = drawn(Series("Harm", "lexicon", "share", (1, 2), y, kind="bar", low=(0.4, 0.1), high=(0.8, 0.3)))
+    lines = [line for line in root.iter("line") if line.get("class") == "whisker"]
+    assert len(lines) == 2
+    assert all(float(line.get("y1") or 0) > float(line.get("y2") or 0) for line in lines)
+
+
+def test_intervals_that_cannot_be_drawn_are_left_out() -> None:
+    nan = float("nan")
+    root = drawn(Series("t", "x", "y", ("a", "b"), (1.0, 2.0), kind="bar", low=(nan, 3.0), high=(1.0, 1.0)))
+    assert whiskers(root) == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,9 @@ def test_a_summary_that_is_none_is_refused() -> None:
         ("series", [{**good["series"][0], "y": [None] * 500}]),
         ("series", [{**good["series"][0], "x": [1]}]),
         ("series", [{**good["series"][0], "kind": "pie"}]),
+        ("series", [{**good["series"][3], "low": [0.0, 0.0]}]),
+        ("series", [{**good["series"][3], "low": [0.0], "high": [1.0]}]),
+        ("series", [{**good["series"][3], "low": [0.0, "0"], "high": [1.0, 1.0]}]),
         ("samples", [{"title": "t", "text": None}]),
     ):
         with pytest.raises((TypeError, ValueError)):
@@ -152,4 +156,6 @@ def test_a_summary_that_is_none_is_refused() -> None:
 
 def test_summaries_survive_json() -> None:
     summary = example_summary("x")
-    assert Summary.from_dict(json.loads(json.dumps(summary.to_dict()))) == summary
+    with_interval = replace(summary.series[3], low=(6.0, 0.5), high=(8.0, 1.5))
+    for each in (summary, replace(summary, series=(with_interval,))):
+        assert Summary.from_dict(json.loads(json.dumps(each.to_dict()))) == each

@@ -118,6 +118,8 @@ def _bars(before: Mapping[str, Share], after: Mapping[str, Share]) -> tuple[Seri
             tuple(rates[name].value for name in names),
             kind="bar",
             name=side,
+            low=tuple(rates[name].interval[0] for name in names),
+            high=tuple(rates[name].interval[1] for name in names),
         )
         for side, rates in (("before", before), ("after", after))
     )

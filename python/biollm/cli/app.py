@@ -163,6 +163,45 @@ def report(
 
 
 @app.command()
+def card(
+    folder: Annotated[Path, typer.Argument(help="A checkpoint's folder, or a run's: then its last checkpoint.")],
+    stage: Annotated[str | None, typer.Option(metavar="NAME", help="The checkpoint's stage in a run's folder.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; README.md beside the checkpoint if not given.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the model, as the Hugging Face Hub names it.")] = None,
+    data_licence: Annotated[str | None, typer.Option(help="Of the documents, beside what their fields say.")] = None,
+    core_watts: Annotated[float | None, typer.Option(help="Of a busy core: energy is modelled. [default: 10]")] = None,
+    grid_g_per_kwh: Annotated[float | None, typer.Option(help="Grams of CO2 a kWh. [default: 475]")] = None,
+    gpu_watts: Annotated[float | None, typer.Option(help="Of one GPU at work; else GPUs are left out.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that biollm did not write.")] = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the model card of a checkpoint from its manifests.
+
+    Example: biollm card RUN --licence apache-2.0
+    """
+    voice = Voice(json_, debug=debug)
+    with reporting(voice):
+        from biollm.report import card as write_card
+
+        watts = {"core_watts": core_watts, "grid_g_per_kwh": grid_g_per_kwh}
+        path = write_card(
+            folder,
+            stage=stage,
+            output=output,
+            licence=licence,
+            data_licence=data_licence,
+            gpu_watts=gpu_watts,
+            overwrite=overwrite,
+            **{name: value for name, value in watts.items() if value is not None},
+        )
+        voice.say(f"→ {path}")
+        voice.result({"card": str(path.absolute())})
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("biollm-demo"),
     size: Annotated[str, typer.Option(metavar="[small|tiny]", help="How large a sample.")] = "small",
@@ -172,7 +211,7 @@ def demo(
     debug: Debug = False,
     log_level: LogLevel = None,
 ) -> None:
-    """Take a generated sample all the way to generated text.
+    """Take a generated sample all the way to an aligned, quantized, measured model.
 
     The sample has planted duplicates and noise, and what dedup and select make of them is scored. Without network.
     """
@@ -182,11 +221,11 @@ def demo(
 
         with progress_bars(voice) as bars:
             result = run_demo(output, size=size, overwrite=overwrite, progress=bars)
-        _say_run(voice, result.run, score=result.score)
+        _say_run(voice, result.run, score=result.score, card=result.card)
 
 
-def _say_run(voice: Voice, result: Any, score: Any = None) -> None:
-    """One line a stage, the score of a demo, and where the report lies."""
+def _say_run(voice: Voice, result: Any, score: Any = None, card: Path | None = None) -> None:
+    """One line a stage, the score of a demo, and where its card and the report lie."""
     from biollm.cli.console import summary_text
     from biollm.report.markup import seconds
 
@@ -195,6 +234,8 @@ def _say_run(voice: Voice, result: Any, score: Any = None) -> None:
         voice.say(f"{stage.name.ljust(width)}  {_how(stage, seconds)}")
     if score is not None:
         voice.say(summary_text(score.summary()))
+    if card is not None:
+        voice.say(f"→ {card}")
     voice.say(f"→ {result.report}")
     stages = [
         {
@@ -210,6 +251,8 @@ def _say_run(voice: Voice, result: Any, score: Any = None) -> None:
         for stage in result.stages
     ]
     value = {"output": str(result.folder), "report": str(result.report), "warnings": list(result.warnings)}
+    if card is not None:
+        value["card"] = str(card)
     voice.result({**value, "stages": stages, **({"score": score.to_dict()} if score is not None else {})})
 
 

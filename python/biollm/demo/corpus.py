@@ -1,4 +1,5 @@
-"""The demo's corpus: abstracts of invented studies, with near-duplicates, boilerplate and noise planted among them.
+"""The demo's corpus: abstracts of invented studies, with near-duplicates, boilerplate and noise planted among them, and
+what the stages behind pretraining need (`conversations`).
 
 A pure function of (size, seed): the same bytes on every Python and platform. Identifiers are hashes and the order is
 shuffled, so nothing a stage reads tells what was planted. Not meant as training data: every finding is invented.
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from biollm import _native
 from biollm.atomic import make_folder, write_bytes
 from biollm.demo.abstracts import write_abstract
+from biollm.demo.conversations import Amounts, generate_rows, write_rows
 from biollm.demo.defects import BOILERPLATE, NOISE
 from biollm.demo.edits import Band, hard_negative, near_duplicate
 from biollm.demo.rng import Rng, mix
@@ -25,7 +27,7 @@ from biollm.errors import ConfigError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CORPUS_VERSION = 1
+CORPUS_VERSION = 2
 """Raised when the bytes of a sample change."""
 
 _METADATA = "biollm_demo"
@@ -36,19 +38,36 @@ NEAR = 0.5
 
 @dataclass(frozen=True)
 class Size:
-    """How much is planted: originals, those of them with copies, companions, and documents of each defect."""
+    """How much is planted: originals, those of them with copies, companions, documents of each defect; and how much
+    there is for the stages behind pretraining.
+    """
 
     abstracts: int
     families: int
     hard_negatives: int
     of_each_defect: int
     files: int
+    beyond: Amounts
 
 
 SIZES: Mapping[str, Size] = MappingProxyType(
     {
-        "tiny": Size(abstracts=700, families=150, hard_negatives=40, of_each_defect=9, files=3),
-        "small": Size(abstracts=4600, families=960, hard_negatives=260, of_each_defect=55, files=4),
+        "tiny": Size(
+            abstracts=700,
+            families=150,
+            hard_negatives=40,
+            of_each_defect=9,
+            files=3,
+            beyond=Amounts(conversations=400, abstracts=20, pairs=160, prompts=24, harmless=32, questions=40),
+        ),
+        "small": Size(
+            abstracts=4600,
+            families=960,
+            hard_negatives=260,
+            of_each_defect=55,
+            files=4,
+            beyond=Amounts(conversations=3600, abstracts=600, pairs=1500, prompts=192, harmless=150, questions=200),
+        ),
     }
 )
 
@@ -180,7 +199,8 @@ def truth_table(documents: list[Document], pairs: list[SimilarPair]) -> "pa.Tabl
 
 
 def write_sample(folder: Path, size: str = "small", seed: int = 0) -> None:
-    """Writes `part-N.jsonl.gz` and `truth.parquet` into `folder`, each atomically, the truth last.
+    """Writes `part-N.jsonl.gz`, the files of `conversations` and `truth.parquet` into `folder`, each atomically, the
+    truth last.
 
     Raises ConfigError for a size that does not exist, FileError where the folder cannot be written.
     """
@@ -192,6 +212,8 @@ def write_sample(folder: Path, size: str = "small", seed: int = 0) -> None:
     for number, part in enumerate(sample_files(documents, SIZES[size].files)):
         name = f"part-{number}.jsonl.gz"
         hashes[name] = write_bytes(folder / name, gzip.compress(part, compresslevel=6, mtime=0))
+    abstracts = (document.text for document in documents if document.kind == "abstract")
+    hashes |= write_rows(folder, generate_rows(abstracts, SIZES[size].beyond, seed))
     table = truth_table(documents, measured_pairs(documents))
     made = {"version": CORPUS_VERSION, "size": size, "seed": seed, "xxh3_128": hashes}
     table = table.replace_schema_metadata({_METADATA: json.dumps(made)})
@@ -209,7 +231,8 @@ def sample_is_written(folder: Path, size: str = "small", seed: int = 0) -> bool:
         metadata = pq.read_schema(folder / "truth.parquet").metadata or {}
         made = json.loads(metadata.get(_METADATA.encode(), b"{}"))
         wanted = {"version": CORPUS_VERSION, "size": size, "seed": seed, "xxh3_128": made.get("xxh3_128")}
-        hashes = {path.name: _native.hash_file(path) for path in folder.glob("*.jsonl.gz")}
+        files = (path for pattern in ("*.jsonl.gz", "*.jsonl") for path in folder.glob(pattern))
+        hashes = {path.name: _native.hash_file(path) for path in files}
         return bool(hashes) and made == wanted and made["xxh3_128"] == hashes
     except (OSError, ValueError, pa.ArrowException):
         return False

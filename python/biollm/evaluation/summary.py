@@ -114,15 +114,17 @@ def _bars(evaluation: Evaluation) -> tuple[Series, ...]:
     series = []
     if scored := [task for task in evaluation.tasks if task.answers]:
         names = tuple(f"{task.name}, {_way(task)}" for task in scored)
-        for name, values in (
-            ("accuracy", tuple(task.accuracy.estimate for task in scored)),
-            ("most frequent answer", tuple(task.majority for task in scored)),
-        ):
-            series.append(Series("Accuracy", "task", "share of items", names, values, kind="bar", name=name))
+        low, high = (tuple(getattr(task.accuracy, end) for task in scored) for end in ("low", "high"))
+        accuracy = tuple(task.accuracy.estimate for task in scored)
+        majority = tuple(task.majority for task in scored)
+        labels = ("Accuracy", "task", "share of items", names)
+        series.append(Series(*labels, accuracy, kind="bar", name="accuracy", low=low, high=high))
+        series.append(Series(*labels, majority, kind="bar", name="most frequent answer"))
     if found := [domain for domain in evaluation.domains if math.isfinite(domain.bits_per_byte.estimate)][:MAX_ROWS]:
         places = tuple(domain.domain for domain in found)
-        values = tuple(domain.bits_per_byte.estimate for domain in found)
-        series.append(Series("Bits a byte", "domain", "bits a byte", places, values, kind="bar"))
+        rates = [domain.bits_per_byte for domain in found]
+        values, low, high = (tuple(getattr(rate, name) for rate in rates) for name in ("estimate", "low", "high"))
+        series.append(Series("Bits a byte", "domain", "bits a byte", places, values, kind="bar", low=low, high=high))
     return tuple(series)
 
 

@@ -16,6 +16,7 @@ from biollm.atomic import make_folder
 from biollm.errors import FileError, FormatError, InputError
 from biollm.manifest import Manifest
 from biollm.partial import FOLDER_NAME, is_partial, open_partial
+from biollm.report.folders import CARD_NAME, is_card
 
 LOCK_NAME: Final = ".lock"
 _OUR_SUFFIXES: Final = frozenset(
@@ -93,6 +94,8 @@ def refuse_foreign(folder: Path, *, ours: bool = False) -> None:
         raise InputError("a stage needs a folder of its own here: move this away", path=folder)
     listed = _listed(folder)
     foreign = [name for name in _walk(folder)[0] if not _is_ours(name, listed, ours)]
+    if CARD_NAME in foreign and is_card(folder / CARD_NAME):
+        foreign.remove(CARD_NAME)
     if foreign:
         names = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3:,} more" if len(foreign) > 3 else "")
         message = f"the folder holds files that no stage wrote ({names}): move them away, or choose another output"

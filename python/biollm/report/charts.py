@@ -56,12 +56,12 @@ def chart(series: Sequence[Series], looks: Sequence[Look] = (), *, from_zero: bo
 
 def shares(parts: Sequence[tuple[str, float, str]]) -> Markup:
     """Named amounts as lying bars, each with its label: (name, amount, label)."""
-    return _lying([(name, [(amount, label)]) for name, amount, label in parts])
+    return _lying([(name, [_Bar(amount, label)]) for name, amount, label in parts])
 
 
 def paired_shares(parts: Sequence[tuple[str, Sequence[tuple[float, str]]]], names: Sequence[str]) -> Markup:
     """Several amounts a name as lying bars below each other: (name, [(amount, label), …]), one amount a legend name."""
-    return join([_keys(names), _lying(parts)])
+    return join([_keys(names), _lying([(name, [_Bar(*bar) for bar in bars]) for name, bars in parts])])
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -118,12 +118,12 @@ def _bars(series: Sequence[Series]) -> Markup:
     bins = list(dict.fromkeys(x for s in series for x in s.x))
     if all(_is_number(x) for x in bins):
         bins.sort(key=lambda x: float(x or 0))
-    heights = [dict(zip(s.x, s.y, strict=True)) for s in series]
-    values = [y for h in heights for y in h.values() if _is_number(y)]
+    heights = [{x: (y, between) for x, y, between in _places(s)} for s in series]
+    values = [y for h in heights for y, _ in h.values() if _is_number(y)]
     if not values:
         return Markup()
     logarithmic = _wants_logarithm(values)
-    top = max([*values, 0.0])
+    top = max([*values, 0.0, *(between[1] for h in heights for _, between in h.values() if between is not None)])
     y_ticks = [10.0**e for e in range(math.ceil(math.log10(top)) + 1)] if logarithmic else ticks(0.0, top)
     y_scale = _Scale(y_ticks, HEIGHT - BOTTOM, TOP, logarithmic=logarithmic)
     slot = (WIDTH - LEFT - RIGHT) / len(bins)
@@ -133,11 +133,15 @@ def _bars(series: Sequence[Series]) -> Markup:
     for place, x in enumerate(bins):
         begin = LEFT + place * slot + (slot - width * len(series)) / 2
         for index, of in enumerate(heights):
-            y = of.get(x, 0.0)
+            y, between = of.get(x, (0.0, None))
             if _is_number(y) and y > 0:
                 # On a logarithmic scale a bar of one stands a little above the floor of one.
                 above = min(y_scale(max(y, 1.0)), HEIGHT - BOTTOM - 2.0) if logarithmic else y_scale(y)
                 parts.append(_bar(begin + index * width, above, width, f"{_bin(x)}: {number(y)}", index))
+            if between is not None and not logarithmic:
+                middle = f"{begin + (index + 0.5) * width:.1f}"
+                low, high = (f"{y_scale(end):.1f}" for end in between)
+                parts.append(tag("line", x1=middle, x2=middle, y1=low, y2=high, class_="whisker"))
         if place % every == 0:
             parts.append(_x_label(LEFT + (place + 0.5) * slot, _bin(x)))
     y_label = f"{series[0].y_label} (log scale)" if logarithmic else series[0].y_label
@@ -158,27 +162,57 @@ def _stands(series: Sequence[Series]) -> bool:
     return len(bins) >= 6 and all(len(_text(x)) <= 7 for x in bins)
 
 
+@dataclass(frozen=True)
+class _Bar:
+    """One bar: its amount, what stands beside it, and the interval of the amount where there is one."""
+
+    amount: float
+    label: str
+    interval: tuple[float, float] | None = None
+
+
 def _categories(series: Sequence[Series]) -> Markup:
     names = list(dict.fromkeys(_text(x) for s in series for x in s.x))
-    amounts = [dict(zip((_text(x) for x in s.x), s.y, strict=True)) for s in series]
-    rows = [(name, [(of.get(name, 0.0), number(of.get(name, 0.0))) for of in amounts]) for name in names]
+    bars = [{_text(x): _Bar(y, number(y), between) for x, y, between in _places(s)} for s in series]
+    rows = [(name, [of.get(name, _Bar(0.0, "0")) for of in bars]) for name in names]
     note = tag("p", f"{len(rows) - MAX_BARS:,} more are not shown.", class_="note") if len(rows) > MAX_BARS else ""
-    return join([_lying(rows[:MAX_BARS]), note])
+    whiskers = tag("p", "Whiskers are intervals.", class_="note") if any(s.low for s in series) else ""
+    return join([_lying(rows[:MAX_BARS]), whiskers, note])
 
 
-def _lying(rows: Sequence[tuple[str, Sequence[tuple[float, str]]]]) -> Markup:
+def _places(series: Series) -> list[tuple[Scalar, float, tuple[float, float] | None]]:
+    """Each place of a series with its value and, where it has one that can be drawn, its interval."""
+    ends: list[tuple[float, float] | None] = [None] * len(series.x)
+    for place, (low, high) in enumerate(zip(series.low, series.high, strict=False)):
+        if place < len(ends) and _is_number(low) and _is_number(high) and low <= high:
+            ends[place] = (low, high)
+    return list(zip(series.x, series.y, ends, strict=True))
+
+
+def _lying(rows: Sequence[tuple[str, Sequence[_Bar]]]) -> Markup:
     """Lying bars as a table, so that names wrap and a phone reads them; widths are shares of the largest amount."""
-    largest = max((amount for _, bars in rows for amount, _ in bars if _is_number(amount)), default=0.0)
+    ends = (end for _, bars in rows for bar in bars for end in (bar.amount, *(bar.interval or ())))
+    largest = max((end for end in ends if _is_number(end)), default=0.0)
     written = []
     for name, bars in rows:
         cells = []
-        for index, (amount, label) in enumerate(bars):
-            share = 100 * amount / largest if largest > 0 and _is_number(amount) and amount > 0 else 0.0
+        for index, bar in enumerate(bars):
+            amount = bar.amount if largest > 0 and _is_number(bar.amount) else 0.0
+            share = 100 * amount / largest if amount > 0 else 0.0
             colour = f"fill c{index % COLOURS}"
             fill = tag("span", class_=colour, style=f"width:{max(share, 0.3):.1f}%") if share else ""
-            cells.append(tag("div", tag("span", fill, class_="track"), tag("span", label, class_="amount")))
+            track = tag("span", fill, _whisker(bar.interval, largest), class_="track")
+            cells.append(tag("div", track, tag("span", bar.label, class_="amount")))
         written.append(tag("tr", tag("th", name, scope="row"), tag("td", *cells)))
     return tag("table", tag("tbody", *written), class_="bars") if written else Markup()
+
+
+def _whisker(interval: tuple[float, float] | None, largest: float) -> Markup:
+    if interval is None or largest <= 0:
+        return Markup()
+    low, high = (100 * max(end, 0.0) / largest for end in interval)
+    title = f"{number(interval[0])} to {number(interval[1])}"
+    return tag("span", class_="whisker", title=title, style=f"left:{low:.1f}%;right:{100 - high:.1f}%")
 
 
 class _Scale:

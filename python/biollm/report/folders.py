@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,10 @@ MAX_JSON_BYTES: Final = 64 << 20
 SHOWN_INPUTS: Final = 3
 LARGEST: Final = 1e18
 """Numbers above are taken for broken ones: nothing that a run counts or times comes near."""
+CARD_NAME: Final = "README.md"
+CARD_MARK: Final = "<!-- biollm card of manifest "
+"""Stands near the beginning of each model card that this library wrote."""
+_HEAD_BYTES: Final = 1 << 16
 FINISHED: Final = ("complete", "matched", "kept")
 """Statuses of a stage whose folder holds its result."""
 
@@ -41,6 +45,7 @@ class StageView:
         problem: why one of them cannot be read; empty where they can.
         record: the stage's part of `run.json`; empty of a folder by itself.
         profile: what `biollm run --profile` measured.
+        card: path of its model card from the report's folder; empty where there is none.
     """
 
     name: str
@@ -53,6 +58,7 @@ class StageView:
     problem: str = ""
     record: Mapping[str, Any] = field(default_factory=dict)
     profile: Profile | None = None
+    card: str = ""
 
     @property
     def finished(self) -> bool:
@@ -163,6 +169,33 @@ def _read_run(place: Path) -> RunView:
     return RunView(place, record, tuple(stages), log, tuple(problems), tuple(above))
 
 
+def stage_view(folder: Path) -> StageView:
+    """One stage by its folder alone.
+
+    Args:
+        folder: with a `manifest.json`; where that is broken, `manifest` of the view is None and `problem` says why.
+    """
+    return _view(folder, StageView(folder.resolve().name, "", "complete"))
+
+
+def is_card(path: Path) -> bool:
+    """Whether a file is a model card that this library wrote.
+
+    Args:
+        path: of the file; one that is not there is none.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+    try:
+        if path.is_symlink() or not path.is_file():
+            return False
+        with path.open("rb") as opened:
+            return CARD_MARK.encode() in opened.read(_HEAD_BYTES)
+    except OSError as error:
+        raise FileError.from_os_error(error, path) from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """An object from a JSON file.
 
@@ -240,7 +273,8 @@ def _string(value: Any) -> str:
 
 def _found_stages(folder: Path) -> list[StageView]:
     if (folder / "manifest.json").exists():
-        return [_view(folder, StageView(folder.resolve().name, "", "complete"))]
+        view = stage_view(folder)
+        return [replace(view, card=CARD_NAME if view.card else "")]
     found = [path.parent for path in folder.glob("*/manifest.json")]
     found.sort(key=lambda path: (path / "manifest.json").stat().st_mtime_ns)
     return [_view(path, StageView(path.name, "", "complete")) for path in found]
@@ -280,7 +314,8 @@ def _view(folder: Path, known: StageView) -> StageView:
     given = known.inputs or _input_names(manifest.inputs if manifest else ())
     verb = known.verb or (manifest.verb if manifest else "")
     found = {"verb": verb, "inputs": given, "manifest": manifest, "summary": summary, "problem": "\n".join(problems)}
-    return StageView(**said | found)
+    card = f"{known.name}/{CARD_NAME}" if is_card(folder / CARD_NAME) else ""
+    return StageView(**said | found | {"card": card})
 
 
 def _summary(path: Path) -> Summary:

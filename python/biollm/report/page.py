@@ -10,6 +10,7 @@ from typing import Final
 
 from biollm.atomic import write_bytes, write_json
 from biollm.errors import FormatError
+from biollm.report.evaluations import evaluations_section
 from biollm.report.folders import RunView, read_json, read_run, texts
 from biollm.report.log import log_section
 from biollm.report.markup import Markup, document, tag
@@ -57,7 +58,9 @@ def write_report(folder: str | os.PathLike[str], *, extra: Iterable[Summary] | N
 
 def _page(run: RunView, extra: Sequence[Summary]) -> str:
     log = log_section(run.log, texts(run.record, "warnings")) if run.log is not None else Markup()
-    named = [(f"extra-{i}", s.title) for i, s in enumerate(extra)] + [(f"stage-{s.name}", s.name) for s in run.stages]
+    compared = evaluations_section(run.stages)
+    named = [("evaluations", "evaluations compared")] if compared else []
+    named += [(f"extra-{i}", s.title) for i, s in enumerate(extra)] + [(f"stage-{s.name}", s.name) for s in run.stages]
     links = [*named, *([("log", "log")] if log else []), *([("recipe", "recipe")] if run.record else [])]
     body = [
         tag(
@@ -68,6 +71,7 @@ def _page(run: RunView, extra: Sequence[Summary]) -> str:
         ),
         problems(run),
         overview(run.stages),
+        compared,
         *(tag("section", tag("h2", s.title), summary_body(s), id=f"extra-{i}") for i, s in enumerate(extra)),
         *(stage_section(stage) for stage in run.stages),
         log,

@@ -170,6 +170,8 @@ def stage_section(stage: StageView) -> Markup:
     parts += [note(words) for words in _remarks(stage)]
     if stage.problem:
         parts.append(tag("p", stage.problem, class_="error"))
+    if stage.card:
+        parts.append(tag("p", "Model card: ", tag("a", stage.card, href=stage.card)))
     if stage.summary is not None:
         parts += [headline(stage.summary.facts), summary_body(stage.summary)]
     if stage.profile is not None:
