@@ -284,7 +284,7 @@ BAD: dict[str, Bad] = {
     "align: a line of a hundred MiB": Bad(
         "LimitError",
         ["pairs.jsonl.gz:1", "a line is over"],
-        ["align", "RUN/train", "pairs.jsonl.gz", "--method", "ppo"],
+        ["align", "RUN/train", "pairs.jsonl.gz", "--method", "ppo", "--max-tokens", "8"],
         write("pairs.jsonl.gz", LONG_LINE),
     ),
     "a folder of others' files": Bad(

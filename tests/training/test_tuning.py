@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,10 +23,12 @@ from biollm import recipe
 from biollm.errors import BiollmError, ConfigError, InputError
 from biollm.manifest import Manifest
 from biollm.models import load_checkpoint
+from biollm.readers.rows import open_rows
 from biollm.stages import StageContext, StageInput
 from biollm.tokenization import Tokenizer
 from biollm.tokenization.chat import CHAT_TEMPLATE, TEMPLATE_FILE, ChatTemplate
 from biollm.training import TrainOptions
+from biollm.training.examples import conversations
 from biollm.training.stage import STAGE
 from shared_data import shared_records
 
@@ -183,6 +186,23 @@ def test_a_group_is_on_one_side(base: Path, tmp_path: Path) -> None:
     counts = checkpoint.manifest.counts
     assert counts["validation_conversations"] % 5 == 0
     assert 0 < counts["validation_conversations"] < 100
+
+
+def test_the_split_does_not_depend_on_where_the_rows_lie(base: Path, tmp_path: Path) -> None:
+    rows = [{name: row[name] for name in ("question", "answer")} for row in pairs(40)]
+    tokenizer, template = Tokenizer.from_file(base), ChatTemplate.default(Tokenizer.from_file(base))
+    options = TrainOptions(objective="instruct", validation_fraction=0.4, seq_len=CONTEXT)
+    sides = []
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        file = write_lines(tmp_path / place / f"{place}.jsonl", rows + rows[:5])
+        sides.append(conversations(open_rows(file), template, tokenizer, options))
+    assert sides[0].train.tokens.tolist() == sides[1].train.tokens.tolist()
+    assert 0 < len(sides[0].validation) < 45
+    # A row that occurs twice is on one side.
+    held_out = {tuple(item) for item in np.split(sides[0].validation.tokens, sides[0].validation.offsets[1:-1])}
+    trained = {tuple(item) for item in np.split(sides[0].train.tokens, sides[0].train.offsets[1:-1])}
+    assert not held_out & trained
 
 
 def test_as_a_stage_and_what_the_manifest_says(base: Path, tmp_path: Path) -> None:

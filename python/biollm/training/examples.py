@@ -5,6 +5,7 @@ Both are held in memory, about ten bytes a token: what a model is tuned on is sm
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -187,7 +188,10 @@ def _group(row: Row, options: TrainOptions) -> str:
     for name in (options.group,) if options.group is not None else ("cluster_id",):
         if (value := row.get(name)) is not None:
             return str(value)
-    return row.id
+    if row.fields.get("id") is not None:
+        return row.id
+    # Not its place: the same rows in another folder are split alike, and equal ones are on one side.
+    return json.dumps(dict(row.fields), sort_keys=True, default=str)
 
 
 def _examples(encoded: Sequence[Encoded], labels: dict[str, int]) -> Examples:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from biollm.errors import ConfigError
 
-ALGORITHM_VERSION: Final = 1
+ALGORITHM_VERSION: Final = 2
 """Raised when the same options and shards give other weights."""
 UNMATCHED_OPTIONS: Final = frozenset({"threads", "checkpoint_every", "nproc", "engine", "zero_stage"})
 """Options that do not change the output but for the last bits of its sums."""
@@ -49,7 +49,8 @@ class TrainOptions:
             last, so that a document teaches at many places; 0 = at the last alone, as it is asked of a new document.
         token_noise: of ``classify``: in training, the share of a document's tokens that others, drawn from all
             documents, take the place of, against overfitting on few documents; the last is kept.
-        group: rows of one group are on one side of the split; None = ``cluster_id`` where there is one, else ``id``.
+        group: rows of one group are on one side of the split; None = ``cluster_id`` where there is one, else ``id``,
+            else the row as it is.
         validation_fraction: share of the groups that are held out, in [0, 1).
         split_seed: draws the groups that are held out, whatever ``seed`` is, so that runs of several seeds compare.
         on_error: ``raise`` at the first malformed row or one longer than ``seq_len``, or ``skip`` and count it.
