@@ -281,9 +281,9 @@ BAD: dict[str, Bad] = {
         ["evaluate", "RUN/train", "questions.jsonl.gz"],
         write("questions.jsonl.gz", LONG_LINE),
     ),
-    "align: a line of a hundred MiB": Bad(
-        "LimitError",
-        ["pairs.jsonl.gz:1", "a line is over"],
+    "align: a broken line of a hundred MiB": Bad(
+        "InputError",
+        ["pairs.jsonl.gz", "row 0", "not JSON"],
         ["align", "RUN/train", "pairs.jsonl.gz", "--method", "ppo", "--max-tokens", "8"],
         write("pairs.jsonl.gz", LONG_LINE),
     ),

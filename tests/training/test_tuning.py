@@ -195,7 +195,7 @@ def test_the_split_does_not_depend_on_where_the_rows_lie(base: Path, tmp_path: P
     sides = []
     for place in ("here", "there"):
         (tmp_path / place).mkdir()
-        file = write_lines(tmp_path / place / f"{place}.jsonl", rows + rows[:5])
+        file = write_lines(tmp_path / place / f"{place}.jsonl.gz", rows + rows[:5])
         sides.append(conversations(open_rows(file), template, tokenizer, options))
     assert sides[0].train.tokens.tolist() == sides[1].train.tokens.tolist()
     assert 0 < len(sides[0].validation) < 45
