@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 import torch
 
-from biollm.alignment.reward import RewardModel, fit_reward, pair_loss, ranking_accuracy
+from biollm.alignment.reward import RewardModel, cut_short, fit_reward, pair_loss, ranking_accuracy
 from biollm.alignment.rollouts import Answer
 from biollm.models import Llama
 
@@ -54,10 +55,22 @@ def test_it_learns_to_rank_and_says_how_well(small: Llama) -> None:
         report=lambda *report: reports.append(report),
     )
     assert reports == [(i + 1, 36) for i in range(36)]
-    assert fit.losses[-1] < 0.2 < fit.losses[0]
+    assert fit.losses[-1] < 0.3 < fit.losses[0]
     assert (fit.accuracy, fit.held_out) == (ranking_accuracy(model, pairs[90:], 7), 30)
     assert fit.accuracy > 0.9
     assert ranking_accuracy(model, [], 7) == 0.0
+    # An answer that breaks off is worse than the whole one, which no pair says.
+    begun = [(chosen, [*chosen[:2], 1]) for chosen, _ in pairs[90:]]
+    assert ranking_accuracy(model, begun, 7) > 0.9
+
+
+def test_an_answer_is_cut_in_its_first_half_and_ends_as_the_chat_does() -> None:
+    draw = random.Random(0)
+    chosen, rejected = [7, 8, 20, 21, 22, 23, 24, 25, 1], [7, 8, 30, 31, 1]
+    found = {tuple(cut_short((chosen, rejected), draw)) for _ in range(200)}
+    assert found == {(*chosen[: 2 + kept], 1) for kept in range(4)}
+    # Nothing is left to cut of an answer that the rejected one goes on from.
+    assert cut_short(([7, 8, 1], [7, 8, 1, 1]), draw) == [7, 8, 1]
 
 
 def test_the_score_is_standard_on_the_references_answers_and_saturates(small: Llama) -> None:

@@ -11,7 +11,7 @@ from biollm.errors import ConfigError
 
 __all__ = ["ALGORITHM_VERSION", "UNMATCHED_OPTIONS", "AlignOptions"]
 
-ALGORITHM_VERSION: Final = 2
+ALGORITHM_VERSION: Final = 3
 """Raised when the same options and inputs give other weights."""
 UNMATCHED_OPTIONS: Final = frozenset({"threads"})
 """Options that do not change the output."""

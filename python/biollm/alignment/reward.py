@@ -2,6 +2,9 @@
 
 Bradley and Terry's model (1952): P(chosen over rejected) = σ(r(chosen) − r(rejected)); fitted by maximum likelihood
 as in Ouyang et al. 2022 (arXiv 2203.02155, equation 1), one pair a prompt.
+
+Pairs hold whole answers alone, so what they teach says nothing of one that breaks off after a word, and a policy finds
+out. Each chosen answer is therefore held against its own beginning too.
 """
 
 from __future__ import annotations
@@ -134,8 +137,10 @@ def fit_reward(
             draw.shuffle(refill)
             queue.extend(refill)
         batch, queue = queue[:batch_size], queue[batch_size:]
-        rewards = model([chosen for chosen, _ in batch] + [rejected for _, rejected in batch])  # (2 · pairs,)
-        loss = pair_loss(*rewards.chunk(2))
+        short = [cut_short(pair, draw) for pair in batch]
+        rewards = model([c for c, _ in batch] + [r for _, r in batch] + short)  # (3 · pairs,)
+        chosen, rejected, begun = rewards.chunk(3)
+        loss = 0.5 * (pair_loss(chosen, rejected) + pair_loss(chosen, begun))
         for group in optimizer.param_groups:
             group["lr"] = lr * (1.0 - step / steps)
         optimizer.zero_grad(set_to_none=True)
@@ -146,6 +151,18 @@ def fit_reward(
         if report is not None:
             report(step + 1, steps)
     return RewardFit(tuple(losses), ranking_accuracy(model, held_out, batch_size), len(held_out))
+
+
+def cut_short(pair: Pair, draw: random.Random) -> list[int]:
+    """A chosen chat whose answer ends too early: before a place in its first half, then the chat's last token.
+
+    The answers of a pair begin where its chats part.
+    """
+    chosen, rejected = pair
+    places = (place for place, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b)
+    begin = next(places, min(len(chosen), len(rejected)) - 1)
+    length = max(0, len(chosen) - 1 - begin)
+    return [*chosen[: begin + draw.randint(0, length // 2)], chosen[-1]]
 
 
 @torch.no_grad()
