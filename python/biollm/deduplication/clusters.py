@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = ["Clusterer", "Clusters"]
+    from biollm.deduplication.options import DedupOptions
+    from biollm.results import Progress
+
+__all__ = ["AtOnce", "Clusterer", "Clusters"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,22 @@ class Clusters:
     histogram: tuple[int, ...] = ()
     spans: Spans | None = None
     pieces: int = 0
+
+
+class AtOnce:
+    """What a `Clusterer` that looks at no document before all are there begins with.
+
+    Args:
+        options: checked ones.
+        progress: called with documents done and documents in all.
+    """
+
+    def __init__(self, options: DedupOptions, progress: Progress | None) -> None:
+        self._options = options
+        self._progress = progress
+
+    def add(self, block: pa.Table) -> None:
+        """Nothing is to be done before all are there (`block` is not looked at)."""
 
 
 class Clusterer(Protocol):

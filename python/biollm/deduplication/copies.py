@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from biollm import _native
 from biollm.columns import text_chunks, values
-from biollm.deduplication.clusters import Clusters
+from biollm.deduplication.clusters import AtOnce, Clusters
 from biollm.deduplication.options import DedupOptions
 from biollm.deduplication.urls import url_column
 
@@ -18,20 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["ExactClusterer", "UrlClusterer"]
 
 
-class ExactClusterer:
-    """Clusters of equal texts: as they are, or once normalised.
-
-    Args:
-        options: checked ones.
-        progress: called with documents done and documents in all.
-    """
-
-    def __init__(self, options: DedupOptions, progress: Progress | None) -> None:
-        self._options = options
-        self._progress = progress
-
-    def add(self, block: pa.Table) -> None:
-        """Nothing is to be done before all are there (`block` is not looked at)."""
+class ExactClusterer(AtOnce):
+    """Clusters of equal texts: as they are, or once normalised. The arguments are those of `AtOnce`."""
 
     def clusters(self, texts: pa.ChunkedArray) -> Clusters:
         """The clusters of all `texts`.
@@ -50,12 +38,11 @@ class ExactClusterer:
         return _clusters(*found, jaccard=1.0)
 
 
-class UrlClusterer:
-    """Clusters of documents of one URL. The arguments are those of `ExactClusterer`."""
+class UrlClusterer(AtOnce):
+    """Clusters of documents of one URL. The arguments are those of `AtOnce`."""
 
     def __init__(self, options: DedupOptions, progress: Progress | None) -> None:
-        self._options = options
-        self._progress = progress
+        super().__init__(options, progress)
         self._urls: list[pa.Array] = []
         self._rows = 0
 

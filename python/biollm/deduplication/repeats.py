@@ -6,32 +6,17 @@ from typing import TYPE_CHECKING
 
 from biollm import _native
 from biollm.columns import text_chunks, values
-from biollm.deduplication.clusters import Clusters
+from biollm.deduplication.clusters import AtOnce, Clusters
 from biollm.deduplication.cutting import Spans
-from biollm.deduplication.options import DedupOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from biollm.results import Progress
-
 __all__ = ["PieceFinder"]
 
 
-class PieceFinder:
-    """Finds repeated pieces; each document is a cluster of its own.
-
-    Args:
-        options: checked ones.
-        progress: called with documents done and documents in all.
-    """
-
-    def __init__(self, options: DedupOptions, progress: Progress | None) -> None:
-        self._options = options
-        self._progress = progress
-
-    def add(self, block: pa.Table) -> None:
-        """Nothing is to be done before all are there (`block` is not looked at)."""
+class PieceFinder(AtOnce):
+    """Finds repeated pieces; each document is a cluster of its own. The arguments are those of `AtOnce`."""
 
     def clusters(self, texts: pa.ChunkedArray) -> Clusters:
         """The spans to be cut from `texts`; a document of which nothing is left has the representative -1.

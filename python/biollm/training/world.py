@@ -85,9 +85,9 @@ def from_environment() -> World:
 
     Raises ConfigError where a variable is no number.
     """
-    if not launched():
-        return World()
     rank, size = environment.rank(), environment.size()
+    if size == 1:
+        return World()
     return World(rank, size, number("LOCAL_RANK", rank), number("LOCAL_WORLD_SIZE", size))
 
 
